@@ -1,0 +1,46 @@
+# The course's commands; `make` alone lists them.
+#   PYTHON    the Python to begin with         (make lab PYTHON=python3.12)
+#   VENV      the environment's folder         (make lab VENV=other-folder)
+#   LAB_ARGS  more arguments for JupyterLab    (make lab LAB_ARGS=--no-browser)
+#   ONLY      some notebooks only              (make notebooks ONLY=02_cnn)
+
+PYTHON ?= python3
+VENV ?= .venv
+export VENV
+
+# Makes the environment if need be, and names its Python for the rest of the recipe.
+ENVIRONMENT = python=$$("$(PYTHON)" tools/environment.py --print-python) || exit 1
+
+# A file as argument would make its folder the root, and links to data/ or README.md would fail.
+LAB_START = --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
+
+NBVAL = --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-current-env --nbval-cell-timeout 600
+
+.PHONY: help lab test test-fast notebooks bench claims doctor
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s  %s\n", $$1, $$2}' Makefile
+
+lab: ## open the course in JupyterLab
+	@$(ENVIRONMENT); "$$python" -m course_lib data verify \
+	&& exec "$$python" -m jupyterlab $(LAB_START) $(LAB_ARGS)
+
+test: ## check everything: style, code, every notebook, widgets in a browser
+	@$(ENVIRONMENT); "$$python" -m ruff check . && "$$python" -m ruff format --check . \
+	&& COURSE_TEST=1 "$$python" -m pytest tests notebooks --nbval $(NBVAL)
+
+test-fast: ## check in a few minutes: training capped, outputs not compared, no browser
+	@$(ENVIRONMENT); COURSE_TEST=1 COURSE_QUICK=1 "$$python" -m pytest tests notebooks \
+	--nbval-lax $(NBVAL) -m "not browser and not slow"
+
+notebooks: ## build and run the notebooks from notebooks/source
+	@$(ENVIRONMENT); "$$python" tools/notebooks.py $(ONLY)
+
+claims: ## write the index of claims and their verdicts
+	@$(ENVIRONMENT); "$$python" tools/notebooks.py --index
+
+bench: ## measure the course's code beside its peers
+	@$(ENVIRONMENT); "$$python" -m course_lib bench
+
+doctor: ## check this machine and say what to mend
+	@$(ENVIRONMENT); "$$python" -m course_lib doctor

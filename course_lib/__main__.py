@@ -1,0 +1,77 @@
+"""The command line: `python -m course_lib doctor | data | train | bench`.
+
+Each command imports what it needs only when it runs, so that checking the data does not wait
+for torch.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+USAGE = """usage: python -m course_lib COMMAND
+
+  doctor              check this machine and say what to mend
+  data list           the data sets that ship with the course
+  data verify         compare every data file with its checksum
+  train NAME          a chapter's training run; train --help lists names and options
+  bench [NAME]        the course's code measured beside its peers"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; returns the exit code (2 for a command that does not exist)."""
+    commands = _commands()
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0 if argv else 2
+    name, *arguments = argv
+    if name not in commands:
+        return _refuse(f"There is no command {name!r}; allowed are {', '.join(commands)}.")
+    return commands[name](arguments)
+
+
+def bench(argv: Sequence[str], folder: Path = BENCHMARKS) -> int:
+    """Run every benchmark script in `folder`, or the one named; the rest goes to the script."""
+    scripts = {path.stem.removeprefix("bench_"): path for path in folder.glob("bench_*.py")}
+    if not argv:
+        codes = [_run_script(scripts[name]) for name in sorted(scripts)]
+        return max(codes, default=0)
+    name, *arguments = argv
+    if name not in scripts:
+        allowed = ", ".join(sorted(scripts)) or "none: the checkout has no benchmarks"
+        return _refuse(f"There is no benchmark {name!r}; allowed are {allowed}.")
+    return _run_script(scripts[name], *arguments)
+
+
+def _commands() -> dict[str, Callable[[Sequence[str]], int]]:
+    return {
+        "doctor": _later("course_lib.doctor"),
+        "data": _later("course_lib.checksums"),
+        "train": _later("course_lib.recipes"),
+        "bench": bench,
+    }
+
+
+def _later(module: str) -> Callable[[Sequence[str]], int]:
+    def run(argv: Sequence[str]) -> int:
+        return import_module(module).main(argv)
+
+    return run
+
+
+def _run_script(path: Path, *arguments: str) -> int:
+    print(f"== {path.name}", flush=True)
+    # A script killed by a signal has a negative code, which would be lost in the maximum.
+    return abs(subprocess.call([sys.executable, str(path), *arguments]))
+
+
+def _refuse(sentence: str) -> int:
+    print(sentence, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""What makes a notebook talk back: results, figures, widgets, quizzes and exercises."""

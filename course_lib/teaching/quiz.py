@@ -1,0 +1,78 @@
+"""Quizzes that explain every choice, the right one and the wrong ones."""
+
+import html
+from dataclasses import dataclass
+
+import ipywidgets
+
+from course_lib.teaching import report, widgets
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One answer to a question, and why it is right or wrong."""
+
+    text: str
+    reason: str
+    correct: bool = False
+
+
+@dataclass(frozen=True)
+class Quiz:
+    """A question with choices of which exactly one is right.
+
+    Raises:
+        ValueError: fewer than two choices, not exactly one right, or one without a reason.
+    """
+
+    question: str
+    choices: tuple[Choice, ...]
+
+    def __post_init__(self):
+        right = sum(choice.correct for choice in self.choices)
+        if len(self.choices) < 2 or right != 1:
+            raise ValueError(
+                f"quiz {self.question!r} has {len(self.choices)} choices, {right} of them right; "
+                "allowed are two or more with one right"
+            )
+        if not all(choice.text and choice.reason for choice in self.choices):
+            raise ValueError(f"quiz {self.question!r} has a choice without text or reason")
+
+    def ask(self) -> None:
+        """Show the question; a click on a choice answers with its reason.
+
+        Where widgets cannot run, the choices unfold to their reasons instead.
+        """
+        feedback = ipywidgets.HTML()
+        buttons = [self._button(choice, feedback) for choice in self.choices]
+        box = ipywidgets.VBox([ipywidgets.HTML(f"<b>{self.question}</b>"), *buttons, feedback])
+        widgets.show(box.add_class("course-quiz"), self.as_text(), html=self.as_html())
+
+    def answer(self, choice: Choice) -> str:
+        """What is said, as HTML, to somebody who picks `choice`."""
+        if choice.correct:
+            return report.card("#009e73", f"Right: {html.escape(choice.text)}", choice.reason)
+        return report.card("#d55e00", f"Not {html.escape(choice.text)}", choice.reason)
+
+    def as_text(self) -> str:
+        """The question and its choices in plain text."""
+        return "\n".join([self.question, *(f"  ( ) {choice.text}" for choice in self.choices)])
+
+    def as_html(self) -> str:
+        """The question with choices that unfold to their reasons, without a running kernel."""
+        items = (
+            f"<details><summary>{html.escape(choice.text)}</summary>{self.answer(choice)}</details>"
+            for choice in self.choices
+        )
+        return f"<div><b>{self.question}</b>{''.join(items)}</div>"
+
+    def _button(self, choice: Choice, feedback: ipywidgets.HTML) -> ipywidgets.Button:
+        layout = ipywidgets.Layout(width="auto", max_width="52em")
+        button = ipywidgets.Button(description=choice.text, layout=layout)
+        button.style.text_align = "left"
+
+        def on_click(_: ipywidgets.Button) -> None:
+            feedback.value = self.answer(choice)
+
+        button.on_click(on_click)
+        return button

@@ -1,0 +1,1 @@
+"""Every notebook and every widget in a real JupyterLab and a real browser."""

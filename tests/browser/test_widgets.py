@@ -1,0 +1,175 @@
+"""The widgets of chapter 00 in detail, and what is left of widgets where they cannot run."""
+
+import re
+import shutil
+
+import nbconvert
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from course_lib.teaching import course
+from course_lib.teaching.exercises import ch00
+
+from .lab import WIDGETS_ARE_SHOWN, Notebook
+from .test_notebooks import BROKEN
+
+pytestmark = pytest.mark.browser
+START = "00_start_here"
+in_chapter_00 = pytest.mark.parametrize("ran", [START], indirect=True)
+
+SEVEN = [(0.25, 0.25), (0.75, 0.25), (0.45, 0.8)]  # corners, as shares of the pad's side
+MEAN_GREY = """(canvas) => {
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    return data.filter((_, i) => i % 4 === 0).reduce((sum, grey) => sum + grey, 0)
+        / (canvas.width * canvas.height);
+}"""
+
+
+@in_chapter_00
+def test_a_digit_drawn_with_the_mouse_is_read_and_cleared(ran: Notebook):
+    widget = _drawing_pad(ran)
+    _draw(widget.locator(".pad"), SEVEN)
+    expect(widget.locator(".answer")).to_have_text(_an_answer())
+    assert 95 <= sum(_percents(widget)) <= 105  # ten numbers, each rounded
+    assert widget.locator("canvas.seen").evaluate(MEAN_GREY) > 5
+    ran.screenshot(widget, "draw-digit-mouse")
+
+    widget.get_by_role("button", name="Clear").click()
+    expect(widget.locator(".answer")).to_have_text("Draw a digit")
+    assert _percents(widget) == []
+    assert widget.locator("canvas.seen").evaluate(MEAN_GREY) == 0
+    assert widget.locator(".pad").evaluate(MEAN_GREY) == 0
+
+
+@in_chapter_00
+def test_a_digit_drawn_with_keys_is_read_and_the_notebook_stays_as_it_is(ran: Notebook):
+    widget = _drawing_pad(ran)
+    pad = widget.locator(".pad")
+    pad.focus()
+    before = ran.active_cell(), _types_and_sources(ran)
+    for key in ["ArrowUp"] * 8 + ["Space"] + ["ArrowDown"] * 16 + ["Space"]:
+        pad.press(key)
+    # Shortcuts of the notebook: insert, delete, cut a cell, make it a heading, edit it.
+    for key in ["a", "b", "d", "d", "x", "1", "m", "j", "k", "Enter"]:
+        pad.press(key)
+    expect(widget.locator(".answer")).to_have_text(_an_answer())
+    assert (ran.active_cell(), _types_and_sources(ran)) == before
+    assert pad.evaluate("(pad) => pad === document.activeElement")
+    ran.screenshot(widget, "draw-digit-keys")
+
+    pad.press("Escape")
+    expect(widget.locator(".answer")).to_have_text("Draw a digit")
+
+
+@in_chapter_00
+def test_tab_reaches_the_pad_and_leaves_it(ran: Notebook):
+    pad = _drawing_pad(ran).locator(".pad")
+    pad.focus()
+    ran.page.keyboard.press("Tab")
+    expect(ran.page.locator(":focus")).to_have_text("Clear")
+    ran.page.keyboard.press("Shift+Tab")
+    expect(pad).to_be_focused()
+
+
+@in_chapter_00
+def test_an_exercise_answered_rightly_is_solved_and_a_wrong_one_gets_a_reason(ran: Notebook):
+    cell = ran.cell_with("ch00.shapes.check")
+    output = cell.locator(".jp-Cell-outputArea")
+    expect(output).to_contain_text("not attempted yet")
+    ran.screenshot(output, "exercise-open")
+
+    stub = next(c["source"] for c in ran.content()["cells"] if "ch00.shapes.check" in c["source"])
+    _rewrite_and_run(ran, cell, _filled_in(stub, {**ch00.shapes.solution, "labels": (10,)}))
+    expect(output).to_contain_text("not yet")
+    expect(output).to_contain_text("'labels'")
+    ran.screenshot(output, "exercise-wrong")
+
+    _rewrite_and_run(ran, cell, _filled_in(stub, ch00.shapes.solution))
+    expect(output).to_contain_text("solved")
+    ran.screenshot(output, "exercise-solved")
+
+
+@in_chapter_00
+def test_hints_unfold_one_by_one(ran: Notebook):
+    output = ran.cell_with("ch00.accuracy.check").locator(".jp-Cell-outputArea")
+    for number, hint in enumerate(ch00.accuracy.hints, start=1):
+        expect(output.get_by_text(hint)).to_be_hidden()
+        output.get_by_text(f"Hint {number}").click()
+        expect(output.get_by_text(hint)).to_be_visible()
+    ran.screenshot(output, "exercise-hints")
+
+
+@in_chapter_00
+def test_a_notebook_that_was_run_and_saved_shows_its_widgets_when_opened_again(
+    ran: Notebook, lab, context
+):
+    ran.save()
+    shutil.copy(lab.path(START), lab.path("opened_again"))
+    again = Notebook.open(lab, context, "opened_again")
+    try:
+        again.page.wait_for_function(WIDGETS_ARE_SHOWN)
+        again.look_at_widgets("stored")
+    except Exception:
+        again.keep_evidence("opened-again")
+        raise
+    finally:
+        again.page.close()
+    shown = again.seen["stored"]
+    assert len(shown) == len(ran.seen["ran"])
+    assert [o for o in shown if any(words in o["text"] for words in BROKEN)] == []
+    assert again.errors == []
+
+
+def test_as_a_web_page_each_widget_is_a_picture_or_text_and_each_figure_has_words(page: Page):
+    exporter = nbconvert.HTMLExporter()
+    html, _ = exporter.from_filename(course.NOTEBOOKS / f"{START}.ipynb")
+    page.route("**/*", lambda route: route.abort())  # as on a machine without network
+    page.set_content(html, wait_until="commit")
+    pictures = page.locator(".jp-OutputArea-output img").all()
+    assert pictures
+    assert all(len(picture.get_attribute("alt")) > 20 for picture in pictures)
+
+
+def _drawing_pad(notebook: Notebook) -> Locator:
+    widget = notebook.page.locator(".draw-digit")
+    widget.scroll_into_view_if_needed()
+    return widget
+
+
+def _draw(pad: Locator, corners: list[tuple[float, float]]) -> None:
+    """Press the button at the first corner, move along the others, and let go."""
+    box = pad.bounding_box()
+    points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
+    mouse = pad.page.mouse
+    mouse.move(*points[0])
+    mouse.down()
+    for point in points[1:]:
+        mouse.move(*point, steps=20)
+    mouse.up()
+
+
+def _an_answer() -> re.Pattern:
+    return re.compile(r"I read a \d")
+
+
+def _percents(widget: Locator) -> list[int]:
+    texts = widget.locator(".percent").all_inner_texts()
+    return [int(text.removesuffix("%")) for text in texts if text]
+
+
+def _types_and_sources(notebook: Notebook) -> list[tuple[str, str]]:
+    return [(cell["cell_type"], cell["source"]) for cell in notebook.content()["cells"]]
+
+
+def _filled_in(stub: str, answers: dict[str, tuple]) -> str:
+    for answer in answers.values():
+        stub = stub.replace("...", repr(answer), 1)
+    return stub
+
+
+def _rewrite_and_run(notebook: Notebook, cell: Locator, source: str) -> None:
+    """Replace the text of a cell as a learner would, and run it with the keyboard."""
+    cell.locator(".cm-content").click()
+    notebook.page.keyboard.press("ControlOrMeta+a")
+    notebook.page.keyboard.insert_text(source)
+    notebook.page.keyboard.press("Control+Enter")

@@ -1,0 +1,53 @@
+"""Quizzes answer every choice with its reason."""
+
+import pytest
+
+from course_lib.teaching.quiz import Choice, Quiz
+
+
+@pytest.fixture
+def quiz():
+    return Quiz(
+        "What is 2 & 2?",
+        (Choice("2", "Both have this bit.", correct=True), Choice("4 > 2", "That is their sum.")),
+    )
+
+
+def click(quiz, number):
+    """Show the quiz, click one of its buttons, and return what is said."""
+    import ipywidgets
+
+    boxes = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("course_lib.teaching.widgets.show", lambda box, *_, **__: boxes.append(box))
+        quiz.ask()
+    buttons = [child for child in boxes[0].children if isinstance(child, ipywidgets.Button)]
+    buttons[number].click()
+    return boxes[0].children[-1].value
+
+
+def test_each_choice_gets_its_own_reason(quiz):
+    assert "Right: 2" in click(quiz, 0) and "Both have this bit." in click(quiz, 0)
+    assert "Not 4 &gt; 2" in click(quiz, 1) and "That is their sum." in click(quiz, 1)
+
+
+def test_without_widgets_the_reasons_unfold(quiz, displayed):
+    quiz.ask()
+    html = displayed[0][0]["text/html"]
+    assert html.count("<details>") == 2 and "That is their sum." in html
+    text = displayed[0][0]["text/plain"]
+    assert "( ) 4 > 2" in text and "sum" not in text
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        (Choice("a", "r", correct=True),),
+        (Choice("a", "r"), Choice("b", "r")),
+        (Choice("a", "r", correct=True), Choice("b", "r", correct=True)),
+        (Choice("a", "r", correct=True), Choice("b", "")),
+    ],
+)
+def test_malformed_quizzes(choices):
+    with pytest.raises(ValueError, match="quiz 'Q'"):
+        Quiz("Q", choices)

@@ -1,0 +1,85 @@
+"""The command line: what each command starts, what it does not import, and what it refuses."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from course_lib import __main__ as cli
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What would have been imported and run: a list of (module, arguments)."""
+    calls = []
+
+    def fake_import(module):
+        return SimpleNamespace(main=lambda argv: calls.append((module, list(argv))) or 7)
+
+    monkeypatch.setattr(cli, "import_module", fake_import)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("arguments", "call"),
+    [
+        (["doctor"], ("course_lib.doctor", [])),
+        (["data", "verify"], ("course_lib.checksums", ["verify"])),
+        (["train", "cnn", "--epochs", "3"], ("course_lib.recipes", ["cnn", "--epochs", "3"])),
+    ],
+)
+def test_a_command_passes_its_arguments_and_its_code(started, arguments, call):
+    assert cli.main(arguments) == 7
+    assert started == [call]
+
+
+def test_an_unknown_command_is_one_sentence(started, capsys):
+    assert cli.main(["trian"]) == 2
+    assert capsys.readouterr().err == (
+        "There is no command 'trian'; allowed are doctor, data, train, bench.\n"
+    )
+    assert started == []
+
+
+@pytest.mark.parametrize(("arguments", "code"), [([], 2), (["--help"], 0), (["-h"], 0)])
+def test_usage_names_every_command(capsys, arguments, code):
+    assert cli.main(arguments) == code
+    usage = capsys.readouterr().out
+    for command in cli._commands():
+        assert f"\n  {command} " in usage
+
+
+def test_bench_runs_all_scripts_or_the_one_named(tmp_path, capfd):
+    for name in ("one", "two"):
+        (tmp_path / f"bench_{name}.py").write_text(f"import sys\nprint('{name}', sys.argv[1:])\n")
+    (tmp_path / "helper.py").write_text("raise SystemExit(9)\n")
+    assert cli.bench([], tmp_path) == 0
+    assert capfd.readouterr().out == "== bench_one.py\none []\n== bench_two.py\ntwo []\n"
+    assert cli.bench(["two", "--quick"], tmp_path) == 0
+    assert capfd.readouterr().out == "== bench_two.py\ntwo ['--quick']\n"
+
+
+def test_bench_goes_on_after_a_failure_and_reports_it(tmp_path, capfd):
+    (tmp_path / "bench_a.py").write_text("raise SystemExit(3)\n")
+    (tmp_path / "bench_b.py").write_text("print('ran')\n")
+    assert cli.bench([], tmp_path) == 3
+    assert "ran" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("present", "allowed"), [(["b", "a"], "a, b"), ([], "none")])
+def test_bench_refuses_an_unknown_name(tmp_path, capsys, present, allowed):
+    for name in present:
+        (tmp_path / f"bench_{name}.py").write_text("")
+    assert cli.bench(["x"], tmp_path) == 2
+    assert f"There is no benchmark 'x'; allowed are {allowed}" in capsys.readouterr().err
+
+
+def test_checking_the_data_does_not_wait_for_torch():
+    code = (
+        "import sys; from course_lib import __main__ as cli; cli.main(['data', 'list']); "
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.stdout

@@ -1,0 +1,78 @@
+"""The layout that the course's design asks for: small files, imports that run one way."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from course_lib.teaching import course
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "course_lib"
+MODULES = sorted(path for path in PACKAGE.glob("*.py"))
+CHAPTERS = [chapter.name for chapter in course.CHAPTERS[1:]]
+COMMANDS = {"__main__", "recipes", "doctor", "checksums"}  # what the command line starts may print
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_the_library_never_imports_teaching(path):
+    assert not [name for name in imports(path) if name.startswith("course_lib.teaching")]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_chapters_import_earlier_chapters_only_and_shared_modules_none(path):
+    own = CHAPTERS.index(path.stem) if path.stem in CHAPTERS else 0
+    allowed = CHAPTERS if path.stem in COMMANDS else CHAPTERS[:own]
+    used = {name.split(".")[1] for name in imports(path) if name.startswith("course_lib.")}
+    assert used & set(CHAPTERS) <= set(allowed)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_only_commands_print(path):
+    calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+    prints = [call for call in calls if getattr(call.func, "id", "") == "print"]
+    assert not prints or path.stem in COMMANDS
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
+def test_files_stay_small(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_the_library_stays_small():
+    assert sum(len(path.read_text().splitlines()) for path in MODULES) <= 4000
+
+
+def seconds(statement):
+    code = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    return float(done.stdout)
+
+
+@pytest.mark.slow
+def test_importing_the_library_costs_little_above_torch():
+    everything = "from course_lib import batches, cnn, data, recipes, runtime, train"
+    extra = [seconds(f"import torch; t = time.perf_counter(); {everything}") for _ in range(3)]
+    assert median(extra) <= 0.3
+
+
+def test_importing_the_package_imports_no_torch():
+    code = "import sys, course_lib, course_lib.checksums; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
