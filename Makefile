@@ -11,9 +11,6 @@ export VENV
 # Makes the environment if need be, and names its Python for the rest of the recipe.
 ENVIRONMENT = python=$$("$(PYTHON)" tools/environment.py --print-python) || exit 1
 
-# A file as argument would make its folder the root, and links to data/ or README.md would fail.
-LAB_START = --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
-
 NBVAL = --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-current-env --nbval-cell-timeout 600
 
 .PHONY: help lab test test-fast notebooks bench claims doctor
@@ -22,8 +19,7 @@ help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s  %s\n", $$1, $$2}' Makefile
 
 lab: ## open the course in JupyterLab
-	@$(ENVIRONMENT); "$$python" -m course_lib data verify \
-	&& exec "$$python" -m jupyterlab $(LAB_START) $(LAB_ARGS)
+	@$(ENVIRONMENT); exec "$$python" -m course_lib lab $(LAB_ARGS)
 
 test: ## check everything: style, code, every notebook, widgets in a browser
 	@$(ENVIRONMENT); "$$python" -m ruff check . && "$$python" -m ruff format --check . \

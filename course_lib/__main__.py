@@ -1,19 +1,27 @@
-"""The command line: `python -m course_lib doctor | data | train | bench`.
+"""The command line: `python -m course_lib lab | doctor | data | train | bench`.
 
 Each command imports what it needs only when it runs, so that checking the data does not wait
 for torch.
 """
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+LAB_SETTINGS = ROOT / "tools" / "lab_settings"
+# A notebook as argument would make its folder the root, and links to data/ would lead nowhere.
+LAB_START = [f"--ServerApp.root_dir={ROOT}"]
+LAB_START += ["--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb"]
 
 USAGE = """usage: python -m course_lib COMMAND
 
+  lab                 check the data and open the course in JupyterLab
   doctor              check this machine and say what to mend
   data list           the data sets that ship with the course
   data verify         compare every data file with its checksum
@@ -33,6 +41,19 @@ def main(argv: Sequence[str]) -> int:
     return commands[name](arguments)
 
 
+def lab(argv: Sequence[str]) -> int:
+    """Check the data, then open JupyterLab with the course's settings; `argv` goes to it."""
+    code = import_module("course_lib.checksums").main(["verify"])
+    if code:
+        return code
+    paths = [str(LAB_SETTINGS), os.environ.get("JUPYTER_CONFIG_PATH", "")]
+    settings = {"JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths))}
+    # Ctrl + C is JupyterLab's, which asks before it stops; this process waits for its answer.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    command = [sys.executable, "-m", "jupyterlab", *LAB_START, *argv]
+    return subprocess.call(command, env={**os.environ, **settings})
+
+
 def bench(argv: Sequence[str], folder: Path = BENCHMARKS) -> int:
     """Run every benchmark script in `folder`, or the one named; the rest goes to the script."""
     scripts = {path.stem.removeprefix("bench_"): path for path in folder.glob("bench_*.py")}
@@ -48,6 +69,7 @@ def bench(argv: Sequence[str], folder: Path = BENCHMARKS) -> int:
 
 def _commands() -> dict[str, Callable[[Sequence[str]], int]]:
     return {
+        "lab": lab,
         "doctor": _later("course_lib.doctor"),
         "data": _later("course_lib.checksums"),
         "train": _later("course_lib.recipes"),

@@ -37,7 +37,7 @@ def test_a_command_passes_its_arguments_and_its_code(started, arguments, call):
 def test_an_unknown_command_is_one_sentence(started, capsys):
     assert cli.main(["trian"]) == 2
     assert capsys.readouterr().err == (
-        "There is no command 'trian'; allowed are doctor, data, train, bench.\n"
+        "There is no command 'trian'; allowed are lab, doctor, data, train, bench.\n"
     )
     assert started == []
 
@@ -83,3 +83,23 @@ def test_checking_the_data_does_not_wait_for_torch():
     outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stderr
     assert outcome.stdout
+
+
+def test_lab_checks_the_data_and_starts_with_the_courses_settings(started, monkeypatch):
+    calls = []
+    monkeypatch.setattr(cli, "import_module", lambda name: SimpleNamespace(main=lambda argv: 0))
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(cli.subprocess, "call", lambda command, env: calls.append((command, env)))
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "mine")
+    cli.main(["lab", "--no-browser"])
+    command, environment = calls[0]
+    assert command[1:3] == ["-m", "jupyterlab"] and command[-1] == "--no-browser"
+    assert any(argument.endswith("/notebooks/00_start_here.ipynb") for argument in command)
+    first, second = environment["JUPYTER_CONFIG_PATH"].split(cli.os.pathsep)
+    assert first == str(cli.LAB_SETTINGS) and cli.LAB_SETTINGS.is_dir() and second == "mine"
+
+
+def test_lab_stops_where_the_data_are_damaged(started, monkeypatch):
+    monkeypatch.setattr(cli.subprocess, "call", lambda *_, **__: pytest.fail("it started"))
+    assert cli.main(["lab"]) == 7
+    assert started == [("course_lib.checksums", ["verify"])]

@@ -28,13 +28,11 @@ class Course:
         self.pip_says = ""
         self.pip_code: int | type[BaseException] = 0
         self.free = 10**12
-        settings = root / "tools" / "lab_settings"
-        settings.mkdir(parents=True)
-        (settings / "settings.json").write_text("{}")
+        (root / "tools").mkdir(parents=True)
         (root / "requirements.txt").write_text("torch>=2.9,<3\n")
         (root / "constraints.txt").write_text(CONSTRAINTS)
         (root / "pyproject.toml").write_text("")
-        self.script = settings.parent / "environment.py"
+        self.script = root / "tools" / "environment.py"
         shutil.copy(SCRIPT, self.script)
         self.module = _load(self.script)
         monkeypatch.setattr(self.module, "run", self._run)
@@ -111,7 +109,6 @@ def test_first_run_installs_and_second_run_does_nothing(course, capsys):
     assert last.startswith("Ready")
     assert course.constraints() == course.root / "constraints.txt"
     assert "-r" in course.pip_command()
-    assert (course.folder / "etc" / "jupyter" / "settings.json").is_file()
 
     course.commands.clear()
     assert course.main() == 0
@@ -119,9 +116,7 @@ def test_first_run_installs_and_second_run_does_nothing(course, capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize(
-    "name", ["requirements.txt", "constraints.txt", "pyproject.toml", "tools/lab_settings/a.json"]
-)
+@pytest.mark.parametrize("name", ["requirements.txt", "constraints.txt", "pyproject.toml"])
 def test_a_changed_input_installs_again(course, name):
     course.main()
     course.commands.clear()

@@ -207,15 +207,11 @@ def test_a_name_that_matches_nothing_is_an_error(project, capsys):
     assert "matches 99" in capsys.readouterr().err
 
 
-def test_widgets_are_numbered_in_the_order_of_their_making():
-    first, second = "f" * 32, "a" * 32
-    notebook = new_notebook(cells=[code("1", [new_output(
-        "display_data", data={hygiene.WIDGET_VIEW: {"model_id": first}})], 1)])  # fmt: skip
-    state = {second: {"state": {}}, first: {"state": {"child": f"IPY_MODEL_{second}"}}}
-    notebook.metadata["widgets"] = {tool.WIDGET_STATE: {"state": state}}
-    stable = tool.with_stable_widget_ids(notebook)
-    model_id = stable.cells[0].outputs[0]["data"][hygiene.WIDGET_VIEW]["model_id"]
-    assert model_id == f"{1:032x}"
-    assert stable.metadata["widgets"][tool.WIDGET_STATE]["state"][model_id]["state"] == {
-        "child": f"IPY_MODEL_{0:032x}"
-    }
+def test_widgets_are_numbered_and_their_state_is_left_out():
+    views = [{"model_id": "f" * 32}, {"model_id": "a" * 32}]
+    outputs = [new_output("display_data", data={hygiene.WIDGET_VIEW: view}) for view in views]
+    notebook = new_notebook(cells=[code("1", outputs, 1)], metadata={"widgets": {"state": {}}})
+    tool.number_widgets(notebook)
+    data = [output["data"] for output in notebook.cells[0].outputs]
+    assert [bundle[hygiene.WIDGET_VIEW]["model_id"] for bundle in data] == ["0" * 32, f"{1:032x}"]
+    assert "widgets" not in notebook.metadata

@@ -20,8 +20,6 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OLDEST_PYTHON = (3, 10)
 INPUTS = ("requirements.txt", "constraints.txt", "pyproject.toml")
-# JupyterLab no longer reads settings from the folder it starts in, only from its environment.
-LAB_SETTINGS = os.path.join("tools", "lab_settings")
 STAMP = "course-stamp.txt"
 LOG = "install.log"
 UNFINISHED = "unfinished"
@@ -130,8 +128,6 @@ def prepare(folder):
     install(folder)
     if torch is not None:
         check_torchvision(folder, torch)
-    settings = os.path.join(folder, "etc", "jupyter")
-    shutil.copytree(os.path.join(ROOT, LAB_SETTINGS), settings, dirs_exist_ok=True)
     write_stamp(folder, fingerprint(version))
     say("Ready after {:.0f} s.".format(time.time() - started))
 
@@ -315,7 +311,7 @@ def run(folder, command):
 def fingerprint(version):
     """What the stamp holds: it changes with the requirements, the Python, or the place."""
     digest = hashlib.sha256(repr((version, ROOT)).encode())
-    for path in [os.path.join(ROOT, name) for name in INPUTS] + settings_files():
+    for path in [os.path.join(ROOT, name) for name in INPUTS]:
         with open(path, "rb") as file:
             digest.update(file.read())
     return digest.hexdigest()
@@ -349,12 +345,6 @@ def write(path, text):
     """Write a text file."""
     with open(path, "wb") as file:
         file.write(text.encode("utf-8"))
-
-
-def settings_files():
-    """The files of JupyterLab's settings in the project."""
-    folders = os.walk(os.path.join(ROOT, LAB_SETTINGS))
-    return sorted(os.path.join(where, name) for where, _, names in folders for name in names)
 
 
 def remove(path):

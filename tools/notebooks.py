@@ -9,7 +9,6 @@ builds even what is current; `--index` only rewrites docs/claims.md from the sto
 
 import argparse
 import hashlib
-import json
 import os
 import sys
 import time
@@ -25,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 SOURCES = NOTEBOOKS / "source"
 CLAIMS = ROOT / "docs" / "claims.md"
-WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def sources() -> list[Path]:
@@ -49,8 +48,12 @@ def read_source(source: Path) -> NotebookNode:
         cell.metadata = NotebookNode()
     notebook.metadata = nbformat.from_dict(
         {
-            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
-            "language_info": {"name": "python"},
+            # As JupyterLab writes it: with anything else, a notebook counts as changed once opened.
+            "kernelspec": {
+                "name": "python3",
+                "display_name": "Python 3 (ipykernel)",
+                "language": "python",
+            },
         }
     )
     return notebook
@@ -91,8 +94,8 @@ def build(source: Path) -> float:
     client.execute(env={**os.environ, "COURSE_TEST": "1"})
     for cell in notebook.cells:
         merge_streams(cell)
-    notebook.metadata["language_info"] = {"name": "python"}
-    text = nbformat.writes(with_stable_widget_ids(notebook))
+    number_widgets(notebook)
+    text = nbformat.writes(notebook)
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(text + "\n", encoding="utf-8")
     os.replace(unfinished, path)
@@ -112,13 +115,19 @@ def merge_streams(cell: NotebookNode) -> None:
         cell.outputs = merged
 
 
-def with_stable_widget_ids(notebook: NotebookNode) -> NotebookNode:
-    """The notebook with its widgets numbered, so that a rebuild changes no random names."""
-    state = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
-    text = json.dumps(notebook)
-    for number, model_id in enumerate(state):
-        text = text.replace(model_id, f"{number:032x}")
-    return nbformat.from_dict(json.loads(text))
+def number_widgets(notebook: NotebookNode) -> None:
+    """Number the widgets in the outputs, so that a rebuild changes no random names.
+
+    Their state is not kept: without it, a page made from the notebook shows the picture or text
+    that stands in for each widget, instead of asking a server for a widget library.
+    """
+    notebook.metadata.pop("widgets", None)
+    bundles = [
+        output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])
+    ]
+    views = [bundle[WIDGET_VIEW] for bundle in bundles if WIDGET_VIEW in bundle]
+    for number, view in enumerate(views):
+        view["model_id"] = f"{number:032x}"
 
 
 def verdicts() -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ const SIZE = 252; // pixels on the screen
 const PEN = 20;
 const KEY_STEP = 9;
 const SEND_AFTER = 60; // milliseconds: answers follow the pen without flooding the kernel
+const PATIENCE = 3000; // milliseconds without an answer, before that is said
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 function element(tag, className, parent, text = "") {
@@ -28,12 +29,18 @@ function render({ model, el }) {
   const left = element("div", "", root);
   const pad = canvas("pad", SIZE, left);
   pad.tabIndex = 0;
-  pad.setAttribute("role", "img");
+  pad.setAttribute("role", "application"); // so that screen readers pass the keys on
   pad.setAttribute(
     "aria-label",
     "Canvas. Arrow keys move the pen, space lowers and lifts it, Escape clears."
   );
-  element("div", "caption", left, "Draw with the mouse or a finger. With keys: arrows move, space lowers and lifts the pen, Escape clears.");
+  element(
+    "div",
+    "caption",
+    left,
+    "Draw with the mouse or a finger. With keys: arrows move, space lowers and lifts the pen, " +
+      "Escape clears."
+  );
   const clearButton = element("button", "clear", left, "Clear");
 
   const middle = element("div", "", root);
@@ -55,6 +62,8 @@ function render({ model, el }) {
   const pen = { x: SIZE / 2, y: SIZE / 2, down: false };
   let strokes = []; // each a list of points; redrawn whole, so that the pen's mark leaves no trace
   let timer = null;
+  let patience = null;
+  let sent = "";
 
   function paint(context, showPen) {
     context.fillStyle = "black";
@@ -88,8 +97,16 @@ function render({ model, el }) {
     const pixels = small.getImageData(0, 0, side, side).data;
     const grey = new Uint8Array(side * side);
     for (let i = 0; i < grey.length; i++) grey[i] = pixels[4 * i];
+    if (String(grey) === sent) return; // the pen moved but drew nothing: no answer would come
+    sent = String(grey);
     model.set("drawing", new DataView(grey.buffer));
     model.save_changes();
+    patience ??= setTimeout(complain, PATIENCE);
+  }
+
+  // In a saved notebook, or after a restart of the kernel, the pad looks alive and nobody listens.
+  function complain() {
+    answer.textContent = "No answer yet. Run all cells down to this one.";
   }
 
   function changed(withKeys) {
@@ -116,6 +133,7 @@ function render({ model, el }) {
   }
 
   pad.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
     pad.setPointerCapture(event.pointerId);
     begin(...point(event));
     changed(false);
@@ -126,30 +144,43 @@ function render({ model, el }) {
     changed(false);
   });
 
-  pad.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key in MOVES) {
-      const [dx, dy] = MOVES[event.key];
+  function onKey(key) {
+    if (key in MOVES) {
+      const [dx, dy] = MOVES[key];
       pen.x = Math.min(Math.max(pen.x + dx * KEY_STEP, 0), SIZE);
       pen.y = Math.min(Math.max(pen.y + dy * KEY_STEP, 0), SIZE);
       if (pen.down) strokes[strokes.length - 1].push([pen.x, pen.y]);
       changed(true);
-    } else if (event.key === " ") {
+    } else if (key === " ") {
       pen.down = !pen.down;
       if (pen.down) begin(pen.x, pen.y);
       changed(true);
-    } else if (event.key === "Escape") {
+    } else if (key === "Escape") {
       clear(true);
     } else {
-      return;
+      return false;
     }
-    // The notebook must not move its own selection, nor scroll.
-    event.preventDefault();
+    return true;
+  }
+
+  pad.addEventListener("keydown", (event) => {
+    // Tab moves on, Shift + Enter runs the cell, and the browser's own shortcuts stay.
+    if (event.ctrlKey || event.metaKey || event.altKey || event.key === "Tab") return;
+    if (event.key === "Enter" && event.shiftKey) return;
+    // Any other key would be a command to the notebook: 7 makes a heading of the cell, x cuts it.
     event.stopPropagation();
+    if (onKey(event.key)) event.preventDefault(); // or the page would scroll
   });
   pad.addEventListener("focus", () => paint(ink, pad.matches(":focus-visible")));
   pad.addEventListener("blur", () => paint(ink, false));
   clearButton.addEventListener("click", () => clear(false));
+
+  function answered() {
+    clearTimeout(patience);
+    patience = null;
+    showAnswer();
+    showSeen();
+  }
 
   function showAnswer() {
     const probabilities = model.get("probabilities");
@@ -175,11 +206,17 @@ function render({ model, el }) {
     context.putImageData(image, 0, 0);
   }
 
-  model.on("change:probabilities", showAnswer);
-  model.on("change:seen", showSeen);
+  model.on("change:probabilities", answered);
+  model.on("change:seen", answered);
   paint(ink, false);
   showAnswer();
   showSeen();
+  return () => {
+    clearTimeout(timer);
+    clearTimeout(patience);
+    model.off("change:probabilities", answered);
+    model.off("change:seen", answered);
+  };
 }
 
 export default { render };

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from IPython.display import display
 
-from course_lib.teaching import course
+from course_lib.teaching import course, report
 
 DEFINITION = re.compile(r"^> \*\*(?P<term>[^*]+)\*\*: (?P<meaning>.+)$")
 
@@ -59,14 +59,10 @@ def _row(term: Term) -> str:
     link = f"{term.notebook}.ipynb#{term.heading.replace(' ', '-')}"
     cells = (
         f'<a href="{html.escape(link, quote=True)}">{html.escape(term.name)}</a>',
-        _as_html(term.meaning),
+        report.to_html(term.meaning),
     )
     style = "text-align:left;white-space:normal"
     return "<tr>" + "".join(f'<td style="{style}">{cell}</td>' for cell in cells) + "</tr>"
-
-
-def _as_html(markdown: str) -> str:
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(markdown))
 
 
 def _terms_of(source: str, notebook: str) -> list[Term]:

@@ -14,6 +14,7 @@ import numpy as np
 from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from torch import Tensor
 
 from course_lib import runtime
@@ -166,24 +167,25 @@ def course_map(caption: str, alt: str) -> dict[str, bool]:
     ax.set(xlim=(-0.5, 3.5), ylim=(6.4, -0.4))
     ax.grid(False)
     hide_axes(ax)
+    boxes = {chapter.number: _draw_chapter(ax, chapter) for chapter in course.CHAPTERS}
     for chapter in course.CHAPTERS:
-        x, y = MAP[chapter.number]
         for need in chapter.needs:
-            below, above = (MAP[need][0], MAP[need][1] + 0.3), (x, y - 0.32)
-            arrow = {"arrowstyle": "-|>", "color": "#8a8a85", "linewidth": 1.6}
-            ax.annotate("", above, below, arrowprops=arrow)
-    for chapter in course.CHAPTERS:
-        _draw_chapter(ax, chapter)
+            arrow = {
+                "arrowstyle": "-|>",
+                "color": "#8a8a85",
+                "linewidth": 1.6,
+                "patchA": boxes[need].get_bbox_patch(),
+                "patchB": boxes[chapter.number].get_bbox_patch(),
+            }
+            ax.annotate("", MAP[chapter.number], MAP[need], arrowprops=arrow)
     show(fig, caption, alt)
     return {chapter.name: chapter.is_written for chapter in course.CHAPTERS}
 
 
-def _draw_chapter(ax: Axes, chapter: course.Chapter) -> None:
-    x, y = MAP[chapter.number]
+def _draw_chapter(ax: Axes, chapter: course.Chapter) -> Text:
     question = textwrap.fill(chapter.question, 25)
-    ax.text(
-        x,
-        y,
+    return ax.text(
+        *MAP[chapter.number],
         f"{chapter.number:02d} · {chapter.title}\n{question}",
         ha="center",
         va="center",

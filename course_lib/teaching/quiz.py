@@ -1,6 +1,5 @@
 """Quizzes that explain every choice, the right one and the wrong ones."""
 
-import html
 from dataclasses import dataclass
 
 import ipywidgets
@@ -45,14 +44,15 @@ class Quiz:
         """
         feedback = ipywidgets.HTML()
         buttons = [self._button(choice, feedback) for choice in self.choices]
-        box = ipywidgets.VBox([ipywidgets.HTML(f"<b>{self.question}</b>"), *buttons, feedback])
+        question = f"{widgets.style()}<b>{report.to_html(self.question)}</b>"
+        box = ipywidgets.VBox([ipywidgets.HTML(question), *buttons, feedback])
         widgets.show(box.add_class("course-quiz"), self.as_text(), html=self.as_html())
 
     def answer(self, choice: Choice) -> str:
         """What is said, as HTML, to somebody who picks `choice`."""
-        if choice.correct:
-            return report.card("#009e73", f"Right: {html.escape(choice.text)}", choice.reason)
-        return report.card("#d55e00", f"Not {html.escape(choice.text)}", choice.reason)
+        color, said = ("#009e73", "Right") if choice.correct else ("#d55e00", "Not so")
+        title = f"{said}: {report.to_html(choice.text)}"
+        return report.card(color, title, f"<div>{report.to_html(choice.reason)}</div>")
 
     def as_text(self) -> str:
         """The question and its choices in plain text."""
@@ -61,15 +61,14 @@ class Quiz:
     def as_html(self) -> str:
         """The question with choices that unfold to their reasons, without a running kernel."""
         items = (
-            f"<details><summary>{html.escape(choice.text)}</summary>{self.answer(choice)}</details>"
+            f"<details><summary>{report.to_html(choice.text)}</summary>{self.answer(choice)}</details>"
             for choice in self.choices
         )
-        return f"<div><b>{self.question}</b>{''.join(items)}</div>"
+        return f"<div><b>{report.to_html(self.question)}</b>{''.join(items)}</div>"
 
     def _button(self, choice: Choice, feedback: ipywidgets.HTML) -> ipywidgets.Button:
         layout = ipywidgets.Layout(width="auto", max_width="52em")
         button = ipywidgets.Button(description=choice.text, layout=layout)
-        button.style.text_align = "left"
 
         def on_click(_: ipywidgets.Button) -> None:
             feedback.value = self.answer(choice)

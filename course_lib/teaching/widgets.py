@@ -71,11 +71,17 @@ def explore(
     for control in controls.values():
         control.observe(lambda _: redraw_soon(), names="value")
     first = redraw()
-    note = ipywidgets.HTML(f"<i>{html_escape.escape(caption)}</i>")
+    note = ipywidgets.HTML(f"{style()}<i>{html_escape.escape(caption)}</i>")
     box = ipywidgets.VBox([*controls.values(), picture, note])
     box.add_class("course-explorer")
     show(box, f"{alt} {caption}", png=first)
     return box
+
+
+def style() -> str:
+    """The course's style sheet for widgets, to be put into an HTML widget of each box."""
+    sheet = (Path(__file__).parent / "widgets.css").read_text(encoding="utf-8")
+    return f"<style>{sheet}</style>"
 
 
 def slider(
@@ -107,7 +113,8 @@ class DrawDigit(anywidget.AnyWidget):
     _esm = Path(__file__).parent / "draw_digit.js"
     _css = Path(__file__).parent / "draw_digit.css"
 
-    drawing = traitlets.Bytes().tag(sync=True)  # CANVAS_SIDE x CANVAS_SIDE grey values, row by row
+    # CANVAS_SIDE x CANVAS_SIDE grey values, row by row; they arrive as a memoryview.
+    drawing = traitlets.CBytes().tag(sync=True)
     side = traitlets.Int(CANVAS_SIDE).tag(sync=True)
     probabilities = traitlets.List(trait=traitlets.Float()).tag(sync=True)
     seen = traitlets.Bytes().tag(sync=True)  # the 28 x 28 grey values that the network got
@@ -128,7 +135,7 @@ class DrawDigit(anywidget.AnyWidget):
 def draw_digit(predict: Callable[[Tensor], Tensor], example: Tensor) -> DrawDigit:
     """Show a `DrawDigit`; `example` (1, 28, 28) stands in where widgets cannot run."""
     widget = DrawDigit(predict)
-    fig = prediction_figure(example, predict(example[None]), "what you would see")
+    fig = prediction_figure(example, predict(example[None]), "an example")
     show(widget, "A canvas: draw a digit and see what it is taken for.", png=plot.to_png(fig))
     return widget
 

@@ -6,9 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    Playwright,
+    expect,
+    sync_playwright,
+)
 
-from .lab import Lab, Notebook
+from .lab import ARTIFACTS, SOON, Lab, Notebook
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
@@ -43,6 +50,9 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     # It asks for the browser so that no server starts where there is none.
+    for old in ARTIFACTS.glob("FAILED-*"):
+        old.unlink()
+    expect.set_options(timeout=SOON)
     lab = Lab(tmp_path_factory.mktemp("lab"))
     try:
         lab.wait_until_it_answers()

@@ -19,7 +19,8 @@ from course_lib.teaching import course
 
 ARTIFACTS = course.ROOT / "test-artifacts"
 LAB_SETTINGS = course.ROOT / "tools" / "lab_settings"
-SOON = 60_000  # milliseconds for the page to answer: a busy machine needs many, an idle one few
+SOON = 30_000  # milliseconds for the page to answer: a busy machine needs many, an idle one few
+OPEN_TIME = 120_000  # milliseconds until JupyterLab stands and the kernel answers
 RUN_TIME = 600_000  # milliseconds for a whole notebook with COURSE_QUICK=1
 START_TIME = 120  # seconds until the server answers
 
@@ -30,7 +31,7 @@ TEST_SETTINGS = {"@jupyterlab/notebook-extension/tracker": {"windowingMode": "no
 ALLOWED_ERRORS: tuple[tuple[str, str], ...] = ()
 
 KERNEL_IS_IDLE = """() =>
-    jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === "idle"
+    window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === "idle"
 """
 # A cell that fails stops the run, so that the cells below it never get a number.
 RUN_IS_OVER = """() => {
@@ -178,9 +179,9 @@ class Notebook:
         page.on("console", notebook._note_message)
         page.on("pageerror", lambda error: notebook.errors.append(str(error)))
         page.on("request", lambda request: notebook._note_request(request, lab.url))
-        page.goto(f"{lab.url}/lab/tree/notebooks/{name}.ipynb?token={lab.token}&reset")
-        page.wait_for_function("() => window.jupyterapp?.shell")
-        page.wait_for_function(KERNEL_IS_IDLE)
+        address = f"{lab.url}/lab/tree/notebooks/{name}.ipynb?token={lab.token}&reset"
+        page.goto(address, timeout=OPEN_TIME)
+        page.wait_for_function(KERNEL_IS_IDLE, timeout=OPEN_TIME)
         return notebook
 
     def run(self) -> None:
@@ -205,7 +206,7 @@ class Notebook:
 
     def save(self) -> None:
         """Save the notebook and wait until that is done."""
-        self.choose("File", "Save Notebook")
+        self.page.keyboard.press("Control+s")
         self.page.wait_for_function("() => !jupyterapp.shell.currentWidget.context.model.dirty")
 
     def content(self) -> dict:

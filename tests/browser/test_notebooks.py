@@ -54,9 +54,9 @@ def test_every_control_of_an_explorer_redraws_its_picture(ran: Notebook):
         menus = explorer.locator("select").all()
         assert sliders or menus
         for slider in sliders:
-            _move_and_back(slider, explorer.locator("img"))
+            _move_and_back(explorer, slider)
         for menu in menus:
-            _choose_another(menu, explorer.locator("img"))
+            _choose_another(explorer, menu)
         ran.screenshot(explorer, f"explorer-{number}-moved")
 
 
@@ -80,29 +80,34 @@ def _assert_widgets_show_something(outputs):
         assert not any(words in output["text"] for words in BROKEN), output
 
 
-def _move_and_back(slider, picture):
+def _move_and_back(explorer, slider):
     """A step away changes the picture; a step back restores it, for it is a pure function."""
-    before = picture.get_attribute("src")
+    before = _picture(explorer)
     is_last = slider.get_attribute("aria-valuenow") == slider.get_attribute("aria-valuemax")
     away, back = ("ArrowLeft", "ArrowRight") if is_last else ("ArrowRight", "ArrowLeft")
     slider.focus()
     slider.press(away)
-    _wait_for_picture(picture, before, changed=True)
+    _wait_for_picture(explorer, before, changed=True)
     slider.press(back)
-    _wait_for_picture(picture, before, changed=False)
+    _wait_for_picture(explorer, before, changed=False)
 
 
-def _choose_another(menu, picture):
-    before = picture.get_attribute("src")
+def _choose_another(explorer, menu):
+    before = _picture(explorer)
     chosen = menu.evaluate("(menu) => menu.selectedIndex")
     menu.select_option(index=0 if chosen else 1)
-    _wait_for_picture(picture, before, changed=True)
+    _wait_for_picture(explorer, before, changed=True)
 
 
-def _wait_for_picture(picture, before, *, changed):
-    picture.page.wait_for_function(
-        "([picture, before, changed]) => (picture.src !== before) === changed",
-        arg=[picture.element_handle(), before, changed],
+def _picture(explorer):
+    return explorer.locator("img").get_attribute("src")
+
+
+def _wait_for_picture(explorer, before, *, changed):
+    # Each change brings a new <img>, so it must be looked up anew.
+    explorer.page.wait_for_function(
+        "([box, before, changed]) => (box.querySelector('img').src !== before) === changed",
+        arg=[explorer.element_handle(), before, changed],
     )
 
 
@@ -113,6 +118,6 @@ def _click(quiz, choice):
     choice.click()
     feedback.get_by_text(text).wait_for()
     title, reason = feedback.inner_text().strip().split("\n", maxsplit=1)
-    assert title in (f"Right: {text}", f"Not {text}")
+    assert title in (f"Right: {text}", f"Not so: {text}")
     assert reason.strip()
     return title.startswith("Right"), reason.strip()

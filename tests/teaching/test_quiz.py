@@ -28,7 +28,7 @@ def click(quiz, number):
 
 def test_each_choice_gets_its_own_reason(quiz):
     assert "Right: 2" in click(quiz, 0) and "Both have this bit." in click(quiz, 0)
-    assert "Not 4 &gt; 2" in click(quiz, 1) and "That is their sum." in click(quiz, 1)
+    assert "Not so: 4 &gt; 2" in click(quiz, 1) and "That is their sum." in click(quiz, 1)
 
 
 def test_without_widgets_the_reasons_unfold(quiz, displayed):

@@ -122,5 +122,5 @@ def test_drawing_asks_the_network_and_clearing_does_not():
     assert asked[0].shape == (1, 1, 28, 28)
     assert widget.probabilities == pytest.approx([0.1] * 10)
     assert max(widget.seen) == 255 and len(widget.seen) == 28 * 28
-    widget.drawing = bytes(84 * 84)
+    widget.set_state({"drawing": memoryview(bytes(84 * 84))})  # as it comes from the browser
     assert len(asked) == 1 and widget.probabilities == [] and max(widget.seen) == 0

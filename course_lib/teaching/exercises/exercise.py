@@ -15,6 +15,7 @@ from IPython.display import display
 from course_lib.teaching import progress, report
 
 GREEN, RED, GREY = "#009e73", "#d55e00", "#888888"
+NOTHING_FILLED_IN = "Nothing is filled in yet, or the function still returns `...`."
 
 
 class Rejected(Exception):
@@ -49,7 +50,7 @@ class Exercise:
         try:
             self.verify(answer)
         except NotAttempted:
-            self._say(GREY, "not attempted yet", "Fill in the cell above and run it again.")
+            self._say(GREY, "not attempted yet", NOTHING_FILLED_IN)
         except Rejected as rejection:
             self._say(RED, "not yet", str(rejection))
         else:
@@ -92,12 +93,12 @@ class Exercise:
     def _say(self, color: str, outcome: str, message: str) -> None:
         title = f"Exercise {self.number}, {self.title}: {outcome}"
         folded = [
-            f"<details><summary>Hint {i}</summary>{html.escape(hint)}</details>"
+            f"<details><summary>Hint {i}</summary>{report.to_html(hint)}</details>"
             for i, hint in enumerate(self.hints, start=1)
         ]
         code = f"<pre>{html.escape(self.solution_text())}</pre>"
         folded.append(f"<details><summary>Solution</summary>{code}</details>")
-        body = f"<div>{html.escape(message)}</div>{''.join(folded)}"
+        body = f"<div>{report.to_html(message)}</div>{''.join(folded)}"
         bundle = {
             "text/html": report.card(color, html.escape(title), body),
             "text/plain": f"{title}. {message}",
