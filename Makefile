@@ -13,6 +13,9 @@ ENVIRONMENT = python=$$("$(PYTHON)" tools/environment.py --print-python) || exit
 
 NBVAL = --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-current-env --nbval-cell-timeout 600
 
+# Threads that wait by spinning slow a busy machine down several times.
+export OMP_WAIT_POLICY = PASSIVE
+
 .PHONY: help lab test test-fast notebooks bench claims doctor
 
 help: ## list these commands

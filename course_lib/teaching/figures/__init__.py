@@ -1,0 +1,1 @@
+"""The drawings of each chapter, as functions of what they show."""
