@@ -47,7 +47,11 @@ def lab(argv: Sequence[str]) -> int:
     if code:
         return code
     paths = [str(LAB_SETTINGS), os.environ.get("JUPYTER_CONFIG_PATH", "")]
-    settings = {"JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths))}
+    settings = {
+        "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths)),
+        # Threads that wait by spinning would fight with the browser for the same few cores.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+    }
     # Ctrl + C is JupyterLab's, which asks before it stops; this process waits for its answer.
     signal.signal(signal.SIGINT, lambda *_: None)
     command = [sys.executable, "-m", "jupyterlab", *LAB_START, *argv]

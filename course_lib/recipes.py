@@ -5,25 +5,31 @@ processes share it.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from course_lib import (
     augment,
     checkpoints,
-    cnn,
+    classics,
     data,
     distributed,
     runtime,
     tensor_ops,
     train,
 )
+from course_lib.batches import Batch
+from course_lib.cnn import DigitNet, SmallCNN  # `cnn` is a recipe here
+
+MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # of the training digits' pixels, 0 .. 1
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class Recipe:
     """A model with all that its training needs; `test` measures it on official test data."""
 
     model: nn.Module
-    batches: train.Batches
+    batches: train.Batches | Iterable[Batch]
     loss: train.Loss
     config: train.FitConfig
     test: Callable[[nn.Module], dict[str, float]]
@@ -57,7 +63,7 @@ def digits(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
         channels_last=True,
         seed=seed,
     )
-    return _on_mnist(cnn.DigitNet, _jitter_digits, replace(config, **changes), batch_size)
+    return _on_mnist(DigitNet, _jitter_digits, replace(config, **changes), batch_size)
 
 
 def softmax_regression(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
@@ -88,7 +94,54 @@ def mlp(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
     return _on_mnist(model, _plain_digits, replace(config, **changes), batch_size)
 
 
-RECIPES = {"digits": digits, "mlp": mlp, "softmax_regression": softmax_regression}
+def cnn(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
+    """Chapter 02: `SmallCNN` on digits that are turned and shifted; arguments as for `digits`."""
+    config = train.FitConfig(
+        steps=480,
+        learning_rate=0.015,
+        weight_decay=0.01,
+        schedule="one_cycle",
+        warmup=0.25,
+        channels_last=True,
+        seed=seed,
+    )
+    return _on_mnist(SmallCNN, _jitter_digits, replace(config, **changes), batch_size)
+
+
+def cnn_long(*, steps: int = 2000, **options) -> Recipe:
+    """Chapter 02: four times as long as `cnn`, and otherwise the same."""
+    return cnn(steps=steps, **options)
+
+
+def tutorial(*, seed: int = 0, batch_size: int = 64, **changes) -> Recipe:
+    """Chapter 02: the usual tutorial program, to compare with; arguments as for `digits`.
+
+    Five epochs of Adam in float32, the pictures transformed one by one in a DataLoader.
+    """
+    runtime.seed_everything(seed)
+    mnist = data.load("mnist")
+    pictures = _Pictures(mnist.x_train, mnist.y_train)
+    loader = DataLoader(pictures, batch_size, shuffle=True)
+    config = train.FitConfig(
+        steps=5 * len(loader), optimizer="adam", precision="float32", seed=seed
+    )
+
+    def test(model: nn.Module) -> dict[str, float]:
+        images = (scale_pixels(mnist.x_test) - MNIST_MEAN) / MNIST_STD
+        return {"accuracy": train.accuracy(train.predict(model, images), mnist.y_test)}
+
+    config = replace(config, **changes)
+    return Recipe(classics.NotesCNN(), loader, classification_loss, config, test)
+
+
+RECIPES = {
+    "cnn": cnn,
+    "cnn_long": cnn_long,
+    "digits": digits,
+    "mlp": mlp,
+    "softmax_regression": softmax_regression,
+    "tutorial": tutorial,
+}
 
 
 def scale_pixels(images: Tensor) -> Tensor:
@@ -132,6 +185,25 @@ def _print_results(recipe: Recipe, history: train.History) -> None:
     print(f"{len(history.loss)} steps in {history.seconds:.1f} s of training")
     for name, value in recipe.test(recipe.model).items():
         print(f"test {name}: {100 * value:.2f} %")
+
+
+class _Pictures(Dataset):
+    """Digits as torchvision's MNIST gives them: made a picture and transformed when asked for."""
+
+    def __init__(self, images: Tensor, labels: Tensor):
+        from torchvision import transforms  # a slow import that no other recipe needs
+
+        self.images, self.labels = images, labels
+        self.transform = transforms.Compose(
+            [transforms.ToTensor(), transforms.Normalize(MNIST_MEAN, MNIST_STD)]
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, item: int) -> tuple[Tensor, int]:
+        picture = Image.fromarray(self.images[item, 0].numpy())  # 28x28, uint8
+        return self.transform(picture), int(self.labels[item])  # (1, 28, 28)
 
 
 def _on_mnist(

@@ -45,6 +45,12 @@ def test_images_become_logits_of_either_sign(network):
     assert (model(batch()[0]) < 0).all()
 
 
+def test_a_slice_of_the_layers_shows_what_is_inside(network):
+    model, images = network().eval(), batch()[0]
+    half = len(model.layers) // 2
+    torch.testing.assert_close(model.layers[half:](model.layers[:half](images)), model(images))
+
+
 def test_every_weight_learns(network):
     model = network()
     loss(model, *batch()).backward()
@@ -77,12 +83,14 @@ def test_parameters_are_those_known(model, count):
 
 
 def test_options_change_what_they_say():
-    kinds = [type(layer) for layer in classics.LeNet(activation="tanh", pooling="max")]
+    kinds = [type(layer) for layer in classics.LeNet(activation="tanh", pooling="max").layers]
     assert kinds.count(nn.Tanh) == 4 and kinds.count(nn.MaxPool2d) == 2
     assert nn.Sigmoid not in kinds and nn.AvgPool2d not in kinds
     strided = classics.NotesCNN(shrink="stride")
-    assert [layer.stride for layer in strided if isinstance(layer, nn.Conv2d)] == [(2, 2)] * 2
-    rates = [layer.p for layer in classics.AlexNet28(dropout=0.25) if hasattr(layer, "p")]
+    assert [layer.stride for layer in strided.layers if isinstance(layer, nn.Conv2d)] == [
+        (2, 2)
+    ] * 2
+    rates = [layer.p for layer in classics.AlexNet28(dropout=0.25).layers if hasattr(layer, "p")]
     assert rates == [0.25, 0.25]
     assert classics.parameters(classics.NotesCNN(head="global")) == 160 + 4_640 + 33 * 128 + 1_290
 
@@ -99,7 +107,7 @@ def test_dropout_acts_in_training_only():
 def test_vgg_takes_any_blocks_that_fit(blocks):
     model = classics.VGG28(blocks=blocks)
     assert model(batch()[0]).shape == (4, 10)
-    convolutions = [layer for layer in model if isinstance(layer, nn.Conv2d)]
+    convolutions = [layer for layer in model.layers if isinstance(layer, nn.Conv2d)]
     assert len(convolutions) == sum(count for count, _ in blocks)
 
 
