@@ -339,6 +339,11 @@ def bend(digit, degrees, slant, right, size):
     return image[0], train.predict(network, image).softmax(dim=1)[0]
 
 
+# %% [markdown]
+# The sliders call this function with their values, and show the figure it returns:
+
+
+# %%
 def draw_bent(digit, degrees, slant, right, size):
     """The bent digit beside what the network makes of it, as a figure."""
     return widgets.prediction_figure(*bend(digit, degrees, slant, right, size))
