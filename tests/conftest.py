@@ -3,6 +3,14 @@
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+    """Browser tests come last: Playwright's event loop stays in this thread until the very end.
+
+    With a loop at hand, the widgets that the unit tests make would wait for it to run.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+
+
 @pytest.fixture(autouse=True)
 def course_switches(monkeypatch):
     """Unit tests mean the same whether the notebooks beside them run in full or as a dry run."""
