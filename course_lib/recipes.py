@@ -29,6 +29,7 @@ from course_lib import (
 from course_lib.batches import Batch
 from course_lib.cnn import DigitNet, SmallCNN  # `cnn` is a recipe here
 
+CONVOLUTIONAL = {"learning_rate": 0.015, "weight_decay": 0.01, "channels_last": True}
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # of the training digits' pixels, 0 .. 1
 
 
@@ -54,58 +55,28 @@ def digits(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
         seed: of the weights, the order of the images and their augmentation.
         changes: other values for the `FitConfig`, e.g. `steps=2000`.
     """
-    config = train.FitConfig(
-        steps=200,
-        learning_rate=0.015,
-        weight_decay=0.01,
-        schedule="one_cycle",
-        warmup=0.25,
-        channels_last=True,
-        seed=seed,
-    )
-    return _on_mnist(DigitNet, _jitter_digits, replace(config, **changes), batch_size)
+    config = _one_cycle(seed, changes, steps=200, **CONVOLUTIONAL)
+    return _on_mnist(DigitNet, _jitter_digits, config, batch_size)
 
 
 def softmax_regression(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
     """Chapter 01: one linear layer on MNIST's pixels; arguments as for `digits`."""
-    config = train.FitConfig(
-        steps=700,
-        optimizer="sgd",  # Adam is as good, but blows up the weights of pixels that rarely see ink
-        learning_rate=0.5,
-        schedule="one_cycle",
-        warmup=0.25,
-        seed=seed,
-    )
-    model = tensor_ops.SoftmaxRegression
-    return _on_mnist(model, _plain_digits, replace(config, **changes), batch_size)
+    # Adam is as good, but blows up the weights of pixels that rarely see ink.
+    config = _one_cycle(seed, changes, steps=700, optimizer="sgd", learning_rate=0.5)
+    return _on_mnist(tensor_ops.SoftmaxRegression, _plain_digits, config, batch_size)
 
 
 def mlp(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
     """Chapter 01: a hidden layer of 256 on MNIST's pixels; arguments as for `digits`."""
-    config = train.FitConfig(
-        steps=800,
-        learning_rate=0.01,
-        weight_decay=0.05,
-        schedule="one_cycle",
-        warmup=0.25,
-        seed=seed,
-    )
+    config = _one_cycle(seed, changes, steps=800, learning_rate=0.01, weight_decay=0.05)
     model = partial(tensor_ops.MLP, hidden=256)
-    return _on_mnist(model, _plain_digits, replace(config, **changes), batch_size)
+    return _on_mnist(model, _plain_digits, config, batch_size)
 
 
 def cnn(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
     """Chapter 02: `SmallCNN` on digits that are turned and shifted; arguments as for `digits`."""
-    config = train.FitConfig(
-        steps=400,
-        learning_rate=0.015,
-        weight_decay=0.01,
-        schedule="one_cycle",
-        warmup=0.25,
-        channels_last=True,
-        seed=seed,
-    )
-    return _on_mnist(SmallCNN, _jitter_digits, replace(config, **changes), batch_size)
+    config = _one_cycle(seed, changes, steps=400, **CONVOLUTIONAL)
+    return _on_mnist(SmallCNN, _jitter_digits, config, batch_size)
 
 
 def cnn_long(*, steps: int = 2000, **options) -> Recipe:
@@ -204,6 +175,12 @@ class _Pictures(Dataset):
     def __getitem__(self, item: int) -> tuple[Tensor, int]:
         picture = Image.fromarray(self.images[item, 0].numpy())  # 28x28, uint8
         return self.transform(picture), int(self.labels[item])  # (1, 28, 28)
+
+
+def _one_cycle(seed: int, changes: dict[str, object], **values: object) -> train.FitConfig:
+    """A config with the schedule that the recipes share; `changes` win over `values`."""
+    shared = {"schedule": "one_cycle", "warmup": 0.25, "seed": seed}
+    return train.FitConfig(**shared | values | changes)
 
 
 def _on_mnist(
