@@ -13,8 +13,8 @@ ENVIRONMENT = python=$$("$(PYTHON)" tools/environment.py --print-python) || exit
 
 NBVAL = --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-current-env --nbval-cell-timeout 600
 
-# Threads that wait by spinning slow a busy machine down several times.
-export OMP_WAIT_POLICY = PASSIVE
+# Threads that wait by spinning for long slow a busy machine down several times.
+export GOMP_SPINCOUNT = 10000
 
 .PHONY: help lab test test-fast notebooks bench claims doctor
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m course_lib lab | doctor | data | train | bench`.
+"""The command line: `python -m course_lib lab | doctor | data | train | claims | bench`.
 
 Each command imports what it needs only when it runs, so that checking the data does not wait
 for torch.
@@ -26,6 +26,7 @@ USAGE = """usage: python -m course_lib COMMAND
   data list           the data sets that ship with the course
   data verify         compare every data file with its checksum
   train NAME          a chapter's training run; train --help lists names and options
+  claims [ID]         computes the training runs behind a stored claim; alone, lists them
   bench [NAME]        the course's code measured beside its peers"""
 
 
@@ -50,7 +51,7 @@ def lab(argv: Sequence[str]) -> int:
     settings = {
         "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths)),
         # Threads that wait by spinning would fight with the browser for the same few cores.
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000"),
     }
     # Ctrl + C is JupyterLab's, which asks before it stops; this process waits for its answer.
     signal.signal(signal.SIGINT, lambda *_: None)
@@ -77,6 +78,7 @@ def _commands() -> dict[str, Callable[[Sequence[str]], int]]:
         "doctor": _later("course_lib.doctor"),
         "data": _later("course_lib.checksums"),
         "train": _later("course_lib.recipes"),
+        "claims": _later("course_lib.teaching.experiments.command"),
         "bench": bench,
     }
 

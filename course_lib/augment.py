@@ -1,7 +1,13 @@
-"""Geometric transforms of whole batches of images, as tensor operations on any device."""
+"""Random changes to whole batches of images, as tensor operations on any device.
+
+Images are (N, C, H, W). Each image gets its own draw from a generator on the CPU, so that equal
+seeds change a batch alike on every device. Bad arguments raise `ValueError`, with the argument, its
+value and what is allowed.
+"""
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -73,3 +79,85 @@ def random_affine(
         scale=1 + numbers[3] * scale,
         shear=numbers[4] * shear,
     )
+
+
+def random_flip(images: Tensor, generator: torch.Generator, p: float = 0.5) -> Tensor:
+    """Swap left and right in a share `p` of the images (N, C, H, W), of any dtype."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"p is {p!r}; allowed are shares from 0 to 1")
+    chosen = torch.rand(len(images), generator=generator) < p  # (N,)
+    return torch.where(chosen.to(images.device).view(-1, 1, 1, 1), images.flip(3), images)
+
+
+def random_crop(images: Tensor, generator: torch.Generator, padding: int) -> Tensor:
+    """Frame the images by `padding` zeros, and cut a window of their own size out of each.
+
+    (N, C, H, W) -> (N, C, H, W), of any dtype: a shift by up to `padding` pixels each way.
+
+    Source: He, Zhang, Ren and Sun 2016, "Deep residual learning for image recognition", 4.2.
+    """
+    _check_whole("padding", padding)
+    count, _, height, width = images.shape
+    padded = F.pad(images, (padding,) * 4)  # (N, C, H + 2p, W + 2p)
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: (N, C, 2p+1, 2p+1, H, W)
+    places = torch.randint(2 * padding + 1, (2, count), generator=generator).to(images.device)
+    return windows[torch.arange(count, device=images.device), :, places[0], places[1]]
+
+
+def cut_out(images: Tensor, generator: torch.Generator, size: int) -> Tensor:
+    """Blacken a square of `size` pixels a side, its middle anywhere in the image.
+
+    (N, C, H, W) -> (N, C, H, W), of any dtype. At the border a part of the square falls outside.
+
+    Source: DeVries and Taylor 2017, "Improved regularization of convolutional neural networks with
+    cutout".
+    """
+    _check_whole("size", size)
+    covered = [
+        _near(torch.randint(length, (len(images), 1), generator=generator), length, size)
+        for length in images.shape[2:]
+    ]  # which rows (N, H), which columns (N, W)
+    rows, columns = (part.to(images.device) for part in covered)
+    return images.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0)
+
+
+def mix_up(
+    images: Tensor, labels: Tensor, generator: torch.Generator, *, classes: int, alpha: float
+) -> tuple[Tensor, Tensor]:
+    """Blend each image, and its label alike, with another one of the batch.
+
+    Args:
+        images: float (N, C, H, W).
+        labels: int64 (N,), below `classes`.
+        alpha: an image's share is drawn from Beta(alpha, alpha): uniform at 1, and the smaller
+            alpha, the nearer to 0 or 1.
+
+    Returns:
+        Images like those that came, and float labels (N, classes): how much of each class is in
+        the image, which `F.cross_entropy` takes as targets.
+
+    Source: Zhang, Cisse, Dauphin and Lopez-Paz 2018, "mixup: beyond empirical risk minimization".
+    """
+    if not images.is_floating_point():
+        raise ValueError(f"images is {images.dtype}; allowed are floats, which can be blended")
+    if not 0 < alpha < math.inf:
+        raise ValueError(f"alpha is {alpha!r}; allowed are finite numbers above 0")
+    # torch's own Beta takes no generator; numpy's draws from a seed that ours has drawn.
+    seed = torch.randint(2**62, (), generator=generator).item()
+    shares = np.random.default_rng(seed).beta(alpha, alpha, size=len(images))
+    share = torch.as_tensor(shares, dtype=images.dtype).to(images.device)  # (N,)
+    other = torch.randperm(len(images), generator=generator).to(images.device)
+    targets = F.one_hot(labels, classes).to(images.dtype)  # (N,) -> (N, classes)
+    targets = torch.lerp(targets[other], targets, share.view(-1, 1))
+    return torch.lerp(images[other], images, share.view(-1, 1, 1, 1)), targets
+
+
+def _near(middle: Tensor, length: int, size: int) -> Tensor:
+    """Of 0 .. length - 1, the `size` places about each middle (N, 1): bool (N, length)."""
+    place = torch.arange(length) - middle + size // 2  # 0 where the square begins
+    return (place >= 0) & (place < size)
+
+
+def _check_whole(name: str, value: int) -> None:
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"{name} is {value!r}; allowed are whole numbers from 0")

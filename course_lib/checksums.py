@@ -19,6 +19,7 @@ NAMES = (
     "austen",
     "backgrounds",
     "brain_mri",
+    "claims",
     "cutouts",
     "english_french",
     "fashion_mnist",
@@ -30,6 +31,8 @@ NAMES = (
     "tree_crowns",
     "wikipedia",
 )
+
+NOT_SUMMED = {"README.md", "LICENSE", "SHA256SUMS"}
 
 
 class DataError(RuntimeError):
@@ -125,6 +128,20 @@ def verify_all(root: Path | None = None) -> dict[str, str | None]:
         except DataError as error:
             results[name] = str(error)
     return results
+
+
+def write_sums(folder: Path) -> None:
+    """(Re)write `folder/SHA256SUMS`: all files but the datasheet and the licence."""
+    lines = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir() or path.name in NOT_SUMMED:
+            continue
+        content = path.read_bytes()
+        lines.append(f"# {len(content)} bytes\n")
+        digest = hashlib.sha256(content).hexdigest()
+        lines.append(f"{digest}  {path.relative_to(folder).as_posix()}\n")
+    text = "".join(lines)
+    (folder / "SHA256SUMS").write_text(text, encoding="utf-8", newline="\n")
 
 
 def facts(name: str, root: Path | None = None) -> Facts:

@@ -6,11 +6,12 @@ alone it needs no state in a checkpoint.
 """
 
 import math
+from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-OPTIMIZERS = ("sgd", "adam", "adamw")
+OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
 
 
 def make_optimizer(
@@ -20,8 +21,10 @@ def make_optimizer(
     *,
     weight_decay: float = 0.0,
     momentum: float = 0.9,
-) -> torch.optim.Optimizer:
+) -> "torch.optim.Optimizer | Together":
     """The optimizer called `name`, one of `OPTIMIZERS`; fused (one kernel for all weights).
+
+    "muon" is `Muon` for `hidden_weights` and AdamW for the rest, with one learning rate for both.
 
     Weight decay acts on tensors with two or more axes: pulling a bias or a norm's scale towards
     zero costs accuracy and prevents no overfitting.
@@ -32,6 +35,9 @@ def make_optimizer(
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("model has no parameters that require a gradient; at least one is needed")
+    hidden = hidden_weights(model) if name == "muon" else []
+    apart = {id(p) for p in hidden}
+    parameters = [p for p in parameters if id(p) not in apart]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
@@ -40,8 +46,108 @@ def make_optimizer(
     fused = parameters[0].device.type in ("cpu", "cuda", "mps")
     if name == "sgd":
         return torch.optim.SGD(groups, learning_rate, momentum, fused=fused)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
-    return kind(groups, learning_rate, fused=fused)
+    kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+    optimizer = kind(groups, learning_rate, fused=fused)
+    if not hidden:
+        return optimizer
+    return Together(Muon(hidden, learning_rate, weight_decay, momentum), optimizer)
+
+
+def hidden_weights(model: nn.Module) -> list[nn.Parameter]:
+    """The weights between a model's first and its last: all with two or more axes but embeddings.
+
+    First and last come in the order in which the model has registered them.
+    """
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    weights = [p for p in model.parameters() if p.ndim >= 2]
+    return [p for p in weights[1:-1] if p.requires_grad and id(p) not in tables]
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose step is made orthogonal, so that no direction of a matrix is neglected.
+
+    Equal to `torch.optim.Muon(adjust_lr_fn="match_rms_adamw")` on matrices; a convolution's kernels
+    (O, C, kH, kW) are taken as a matrix (O, C kH kW), which torch's refuses. Steps are as large as
+    AdamW's usually are, so that its learning rates fit.
+
+    Source: Jordan and others 2024, "Muon: an optimizer for hidden layers in neural networks"; Liu
+    and others 2025, "Muon is scalable for LLM training" (the size of the steps).
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        learning_rate: float,
+        weight_decay: float = 0.0,
+        momentum: float = 0.95,
+    ):
+        parameters = list(parameters)
+        for parameter in parameters:
+            if parameter.ndim < 2:
+                shape = tuple(parameter.shape)
+                raise ValueError(
+                    f"parameters hold one of shape {shape}; allowed are 2 axes or more"
+                )
+        defaults = {"lr": learning_rate, "weight_decay": weight_decay, "momentum": momentum}
+        super().__init__(parameters, defaults)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._move(parameter, parameter.grad, group)
+
+    def _move(self, parameter: Tensor, gradient: Tensor, group: dict) -> None:
+        state = self.state[parameter]
+        mean = state.setdefault("mean", torch.zeros_like(gradient))
+        mean.lerp_(gradient, 1 - group["momentum"])
+        ahead = gradient.lerp(mean, group["momentum"])  # Nesterov: look a step ahead
+        step = orthogonalise(ahead.flatten(1))  # (O, ...) -> (O, rest)
+        size = 0.2 * math.sqrt(max(step.shape))  # of a usual step of AdamW
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        parameter.add_(step.view(parameter.shape), alpha=-group["lr"] * size)
+
+
+def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
+    """About U V^T where `matrix` (M, N) is U S V^T: all its singular values near 1; bfloat16.
+
+    Newton-Schulz iteration: matrix products only. Its coefficients push small values up fast, and
+    leave all of them between about 0.7 and 1.2.
+    """
+    x = matrix.bfloat16()
+    x = x.T if len(x) > x.shape[1] else x  # the products below are of the shorter side
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.T  # (short, short)
+        x = 3.4445 * x + (2.0315 * gram @ gram - 4.7750 * gram) @ x
+    return x.T if len(matrix) > matrix.shape[1] else x
+
+
+class Together:
+    """Several optimizers, of different parameters, as one."""
+
+    def __init__(self, *optimizers: torch.optim.Optimizer):
+        self.optimizers = optimizers
+
+    @property
+    def param_groups(self) -> list[dict]:
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def step(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none)
+
+    def state_dict(self) -> list[dict]:
+        return [optimizer.state_dict() for optimizer in self.optimizers]
+
+    def load_state_dict(self, states: list[dict]) -> None:
+        for optimizer, state in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
 
 
 def constant(step: int, steps: int, warmup: float) -> float:

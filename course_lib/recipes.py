@@ -26,10 +26,15 @@ from course_lib import (
     tensor_ops,
     train,
 )
+from course_lib.batch_norm import NormCNN  # `batch_norm` is a recipe here
 from course_lib.batches import Batch
-from course_lib.cnn import DigitNet, SmallCNN  # `cnn` is a recipe here
+from course_lib.cnn import DigitNet, SmallCNN  # and so is `cnn`
+from course_lib.dropout import ClothesNet, l1_penalty, smooth_labels  # and so is `dropout`
+from course_lib.resnet import SmallResNet
 
 CONVOLUTIONAL = {"learning_rate": 0.015, "weight_decay": 0.01, "channels_last": True}
+# Muon's steps suit a network that sees little data: chapter 07 tells how they are made.
+RESIDUAL = {"optimizer": "muon", "learning_rate": 0.005, "weight_decay": 0.1, "channels_last": True}
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # of the training digits' pixels, 0 .. 1
 
 
@@ -56,32 +61,47 @@ def digits(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
         changes: other values for the `FitConfig`, e.g. `steps=2000`.
     """
     config = _one_cycle(seed, changes, steps=200, **CONVOLUTIONAL)
-    return _on_mnist(DigitNet, _jitter_digits, config, batch_size)
+    return _on_images(DigitNet, _jitter_digits, config, batch_size)
 
 
 def softmax_regression(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
     """Chapter 01: one linear layer on MNIST's pixels; arguments as for `digits`."""
     # Adam is as good, but blows up the weights of pixels that rarely see ink.
     config = _one_cycle(seed, changes, steps=700, optimizer="sgd", learning_rate=0.5)
-    return _on_mnist(tensor_ops.SoftmaxRegression, _plain_digits, config, batch_size)
+    return _on_images(tensor_ops.SoftmaxRegression, _plain_digits, config, batch_size)
 
 
 def mlp(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
     """Chapter 01: a hidden layer of 256 on MNIST's pixels; arguments as for `digits`."""
     config = _one_cycle(seed, changes, steps=800, learning_rate=0.01, weight_decay=0.05)
     model = partial(tensor_ops.MLP, hidden=256)
-    return _on_mnist(model, _plain_digits, config, batch_size)
+    return _on_images(model, _plain_digits, config, batch_size)
 
 
 def cnn(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
     """Chapter 02: `SmallCNN` on digits that are turned and shifted; arguments as for `digits`."""
     config = _one_cycle(seed, changes, steps=400, **CONVOLUTIONAL)
-    return _on_mnist(SmallCNN, _jitter_digits, config, batch_size)
+    return _on_images(SmallCNN, _jitter_digits, config, batch_size)
 
 
-def cnn_long(*, steps: int = 2000, **options) -> Recipe:
+def cnn_long(*, steps: int = 1300, **options) -> Recipe:
     """Chapter 02: longer than `cnn`, and otherwise the same."""
     return cnn(steps=steps, **options)
+
+
+def resnet(*, seed: int = 0, batch_size: int = 128, **changes) -> Recipe:
+    """Chapter 05: a small residual network on pictures of clothes, half of them mirrored; arguments
+    as for `digits`."""
+    config = _one_cycle(seed, changes, steps=1400, **RESIDUAL)
+    model = partial(SmallResNet, channels=(16, 48, 96), zero_init=True)
+    return _on_images(model, _mirror_clothes, config, batch_size, "fashion_mnist")
+
+
+def resnet_long(*, seed: int = 0, batch_size: int = 128, **changes) -> Recipe:
+    """Chapter 05: longer and wider than `resnet`, on pictures that are shifted, too."""
+    config = _one_cycle(seed, changes, steps=3000, **RESIDUAL)
+    model = partial(SmallResNet, channels=(16, 64, 128), zero_init=True)
+    return _on_images(model, _shift_clothes, config, batch_size, "fashion_mnist")
 
 
 def tutorial(*, seed: int = 0, batch_size: int = 64, **changes) -> Recipe:
@@ -105,14 +125,86 @@ def tutorial(*, seed: int = 0, batch_size: int = 64, **changes) -> Recipe:
     return Recipe(classics.NotesCNN(), loader, classification_loss, config, test)
 
 
+def dropout(
+    *,
+    seed: int = 0,
+    batch_size: int = 50,
+    images: int = 1500,
+    draw: int | None = None,
+    p: float = 0.5,
+    p_maps: float = 0.0,
+    smoothing: float = 0.0,
+    l1: float = 0.0,
+    **changes,
+) -> Recipe:
+    """Chapter 03: `ClothesNet` on few pictures of clothes, kept from learning them by heart.
+
+    Args:
+        seed: of the weights, the order of the images and the dropout masks.
+        draw: which `images` training images, see `few_clothes`; by default number `seed`.
+        p, p_maps: of the dropout, see `ClothesNet`.
+        smoothing: of the labels, see `smooth_labels`.
+        l1: strength of an L1 penalty on the weights.
+        changes: other values for the `FitConfig`, e.g. `weight_decay=0.3`.
+    """
+    config = train.FitConfig(**{"steps": 1200, "channels_last": True, "seed": seed} | changes)
+    runtime.seed_everything(seed)
+    (inputs, labels), _ = few_clothes(seed if draw is None else draw, images)
+    batches = train.Batches(inputs, labels, batch_size=batch_size, seed=seed)
+
+    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        inputs, labels = batch
+        value = F.cross_entropy(model(inputs), smooth_labels(labels, smoothing, 10))
+        weights = [weight for weight in model.parameters() if weight.ndim >= 2]
+        return value + l1 * l1_penalty(weights) if l1 else value
+
+    def test(model: nn.Module) -> dict[str, float]:
+        clothes = data.load("fashion_mnist")
+        logits = train.predict(model, scale_pixels(clothes.x_test))
+        return {"accuracy": train.accuracy(logits, clothes.y_test)}
+
+    return Recipe(ClothesNet(p, p_maps), batches, loss, config, test)
+
+
+def dropout_full(*, steps: int = 11_600, **options) -> Recipe:
+    """Chapter 03: as `dropout`, on all training images but the 2,000 held out."""
+    return dropout(images=58_000, steps=steps, **options)
+
+
+def batch_norm(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
+    """Chapter 04: `NormCNN` on pictures of clothes, half of them mirrored; arguments as for
+    `digits`."""
+    config = _one_cycle(seed, changes, steps=450, **CONVOLUTIONAL)
+    return _on_images(NormCNN, _mirror_clothes, config, batch_size, "fashion_mnist")
+
+
 RECIPES = {
+    "batch_norm": batch_norm,
     "cnn": cnn,
     "cnn_long": cnn_long,
     "digits": digits,
+    "dropout": dropout,
+    "dropout_full": dropout_full,
     "mlp": mlp,
+    "resnet": resnet,
+    "resnet_long": resnet_long,
     "softmax_regression": softmax_regression,
     "tutorial": tutorial,
 }
+
+
+def few_clothes(draw: int, count: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Drawing number `draw` of `count` Fashion-MNIST *training* images, at most 58,000 of them,
+    and 2,000 others to choose by; both as scaled images (N, 1, 28, 28) and labels (N,)."""
+    clothes = data.load("fashion_mnist")
+    order = torch.randperm(60_000, generator=runtime.generator_for(draw, count))
+    if not 1 <= count <= 58_000:
+        raise ValueError(f"images is {count}; allowed are 1 to 58000")
+    chosen, held_out = (
+        (scale_pixels(clothes.x_train[rows]), clothes.y_train[rows])
+        for rows in (order[:count], order[58_000:])
+    )
+    return chosen, held_out
 
 
 def scale_pixels(images: Tensor) -> Tensor:
@@ -183,31 +275,32 @@ def _one_cycle(seed: int, changes: dict[str, object], **values: object) -> train
     return train.FitConfig(**shared | values | changes)
 
 
-def _on_mnist(
+def _on_images(
     make_model: Callable[[], nn.Module],
     prepare: Callable[[Tensor, torch.Generator | None], Tensor],
     config: train.FitConfig,
     batch_size: int,
+    images: str = "mnist",
 ) -> Recipe:
-    """A recipe on the official digits.
+    """A recipe on the official training and test images of a data set.
 
     Args:
         prepare: uint8 images and a generator -> what the model takes; without a generator, as for
             testing, nothing is drawn at random.
     """
     runtime.seed_everything(config.seed)
-    mnist = data.load("mnist")
+    source = data.load(images)
 
     def transform(batch: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple:
         images, labels = batch
         return prepare(images, generator), labels
 
     def test(model: nn.Module) -> dict[str, float]:
-        logits = train.predict(model, prepare(mnist.x_test, None))
-        return {"accuracy": train.accuracy(logits, mnist.y_test)}
+        logits = train.predict(model, prepare(source.x_test, None))
+        return {"accuracy": train.accuracy(logits, source.y_test)}
 
     batches = train.Batches(
-        mnist.x_train, mnist.y_train, batch_size=batch_size, seed=config.seed, transform=transform
+        source.x_train, source.y_train, batch_size=batch_size, seed=config.seed, transform=transform
     )
     return Recipe(make_model(), batches, classification_loss, config, test)
 
@@ -218,6 +311,18 @@ def _jitter_digits(images: Tensor, generator: torch.Generator | None) -> Tensor:
     if generator is None:
         return images
     return augment.random_affine(images, generator, degrees=12, shift=1.5, scale=0.12, shear=8)
+
+
+def _mirror_clothes(images: Tensor, generator: torch.Generator | None) -> Tensor:
+    """A mirrored shoe is a shoe, which does not hold of digits."""
+    images = scale_pixels(images)
+    return images if generator is None else augment.random_flip(images, generator)
+
+
+def _shift_clothes(images: Tensor, generator: torch.Generator | None) -> Tensor:
+    """As `_mirror_clothes`, and up to two pixels off the middle."""
+    images = _mirror_clothes(images, generator)
+    return images if generator is None else augment.random_crop(images, generator, padding=2)
 
 
 def _plain_digits(images: Tensor, _: torch.Generator | None) -> Tensor:

@@ -52,7 +52,7 @@ class FitConfig:
     optimizer: str = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 0.0  # on weights only: biases and norms have nothing to gain from it
-    momentum: float = 0.9  # of sgd
+    momentum: float = 0.9  # of sgd and muon
     schedule: str = "constant"
     warmup: float = 0.0  # share of the steps during which the learning rate rises
     clip_norm: float | None = None

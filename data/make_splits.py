@@ -14,8 +14,9 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+from course_lib import checksums
+
 SEED = "deep learning by experiment"
-NOT_SUMMED = {"README.md", "LICENSE", "SHA256SUMS"}
 
 # Cut-outs of one kind of thing, judged by eye. A group is never divided between training and test.
 # The three ceps are three different mushrooms, so they are no group: else the class would have
@@ -170,19 +171,9 @@ def write_splits(root):
 
 
 def write_sums(root):
-    """(Re)write `SHA256SUMS` in each set's folder: all files but the datasheet and the licence."""
+    """(Re)write `SHA256SUMS` in each set's folder."""
     for sheet in sorted(root.glob("*/README.md")):
-        folder = sheet.parent
-        lines = []
-        for path in sorted(folder.rglob("*")):
-            if path.is_dir() or path.name in NOT_SUMMED:
-                continue
-            content = path.read_bytes()
-            lines.append(f"# {len(content)} bytes")
-            lines.append(
-                f"{hashlib.sha256(content).hexdigest()}  {path.relative_to(folder).as_posix()}"
-            )
-        write(folder / "SHA256SUMS", lines)
+        checksums.write_sums(sheet.parent)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def test_a_command_passes_its_arguments_and_its_code(started, arguments, call):
 def test_an_unknown_command_is_one_sentence(started, capsys):
     assert cli.main(["trian"]) == 2
     assert capsys.readouterr().err == (
-        "There is no command 'trian'; allowed are lab, doctor, data, train, bench.\n"
+        "There is no command 'trian'; allowed are lab, doctor, data, train, claims, bench.\n"
     )
     assert started == []
 

@@ -1,9 +1,11 @@
 """The layout that the course's design asks for: small files, imports that run one way."""
 
 import ast
+import io
 import os
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 from statistics import median
 
@@ -15,6 +17,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "course_lib"
 MODULES = sorted(path for path in PACKAGE.glob("*.py"))
 CHAPTERS = [chapter.name for chapter in course.CHAPTERS[1:]]
+NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
+NO_CODE |= {tokenize.ENDMARKER}
 COMMANDS = {"__main__", "recipes", "doctor", "checksums"}  # what the command line starts may print
 
 
@@ -52,8 +56,31 @@ def test_files_stay_small(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
+def code_lines(path):
+    """How many lines hold code: neither blank, nor comment, nor docstring."""
+    text = path.read_text(encoding="utf-8")
+    lines = {
+        number
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type not in NO_CODE
+        for number in range(token.start[0], token.end[0] + 1)
+    }
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(
+            node
+        ):
+            lines -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    return len(lines)
+
+
+def test_code_lines_are_counted_without_blanks_comments_and_docstrings(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text('"""A\ndocstring."""\n\n# a comment\nx = [  # an opened one\n    1,\n]\n')
+    assert code_lines(path) == 3
+
+
 def test_the_library_stays_small():
-    assert sum(len(path.read_text().splitlines()) for path in MODULES) <= 4000
+    assert sum(map(code_lines, MODULES)) <= 4000
 
 
 def seconds(statement):

@@ -52,10 +52,87 @@ def test_a_single_step_is_allowed():
 
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
 def test_decay_acts_on_matrices_only(name):
-    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 3), nn.Linear(3, 2))
     optimizer = optimizers.make_optimizer(model, name, 0.1, weight_decay=0.5)
     decay = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
-    assert [decay[id(p)] for p in model.parameters()] == [0.5, 0, 0, 0]
+    expected = [0.5 if p.ndim >= 2 else 0 for p in model.parameters()]
+    assert [decay[id(p)] for p in model.parameters()] == expected
+
+
+def test_muon_equals_torch_on_matrices():
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=generator) for shape in ((5, 9), (9, 5), (4, 4))]
+    ours, theirs = ([nn.Parameter(value.clone()) for value in start] for _ in range(2))
+    pair = (
+        optimizers.Muon(ours, 0.02, weight_decay=0.3, momentum=0.9),
+        torch.optim.Muon(
+            theirs, 0.02, weight_decay=0.3, momentum=0.9, adjust_lr_fn="match_rms_adamw"
+        ),
+    )
+    for _ in range(10):
+        gradients = [torch.randn(value.shape, generator=generator) for value in start]
+        for optimizer, parameters in zip(pair, (ours, theirs), strict=True):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient.clone()
+            optimizer.step()
+    for own, their, value in zip(ours, theirs, start, strict=True):
+        assert (own - value).abs().mean() > 0.01
+        torch.testing.assert_close(own, their, rtol=0, atol=2e-3)  # bfloat16 in another order
+
+
+def test_muon_takes_kernels_as_a_matrix_whatever_their_memory():
+    generator = torch.Generator().manual_seed(0)
+    start, gradient = torch.randn(2, 6, 3, 2, 2, generator=generator).unbind()
+    layouts = {
+        "matrix": lambda t: t.flatten(1),
+        "kernels": lambda t: t,
+        "channels last": lambda t: t.contiguous(memory_format=torch.channels_last),
+    }
+    after = {}
+    for name, change in layouts.items():
+        parameter = nn.Parameter(change(start.clone()))
+        parameter.grad = change(gradient.clone())
+        optimizers.Muon([parameter], 0.1).step()
+        after[name] = parameter.detach().flatten(1)
+    assert torch.equal(after["matrix"], after["kernels"])
+    assert torch.equal(after["matrix"], after["channels last"])
+
+
+@pytest.mark.parametrize("shape", [(6, 20), (20, 6), (8, 8)])
+def test_orthogonalise_evens_the_singular_values(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(optimizers.orthogonalise(matrix).float())
+    assert values.min() > 0.5 and values.max() < 1.3
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    cosine = torch.cosine_similarity(
+        optimizers.orthogonalise(matrix).float().flatten(), (u @ v).flatten(), dim=0
+    )
+    assert cosine > 0.95
+    assert optimizers.orthogonalise(torch.zeros(shape)).count_nonzero() == 0
+
+
+def test_muon_moves_hidden_weights_and_adamw_the_rest():
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.Embedding(5, 4),
+        nn.Linear(4, 4), nn.Linear(4, 2),
+    )  # fmt: skip
+    hidden = optimizers.hidden_weights(model)
+    assert [id(p) for p in hidden] == [id(model[2].weight), id(model[4].weight)]
+    optimizer = optimizers.make_optimizer(model, "muon", 0.1)
+    kinds = [type(o) for o in optimizer.optimizers]
+    assert kinds == [optimizers.Muon, torch.optim.AdamW]
+    moved = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(moved) == sorted(id(p) for p in model.parameters())
+
+
+def test_without_hidden_weights_muon_is_adamw():
+    optimizer = optimizers.make_optimizer(nn.Linear(2, 2), "muon", 0.1)
+    assert isinstance(optimizer, torch.optim.AdamW)
+
+
+def test_muon_refuses_vectors():
+    with pytest.raises(ValueError, match=r"shape \(3,\)"):
+        optimizers.Muon([nn.Parameter(torch.zeros(3))], 0.1)
 
 
 def test_sgd_takes_its_momentum():

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from course_lib import checkpoints, recipes
+from course_lib import checkpoints, data, recipes
 
 
 def test_digits_learns_what_it_is_shown(monkeypatch):
@@ -66,3 +67,56 @@ def test_several_processes_share_a_recipe_and_one_of_them_speaks():
     done = command("digits", "--steps", "2", launcher=launcher)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("test accuracy:") == 1
+
+
+def test_few_clothes_are_drawn_from_the_training_images_and_none_is_held_out_too():
+    (images, labels), (held_images, held_labels) = recipes.few_clothes(draw=2, count=300)
+    assert images.shape == (300, 1, 28, 28) and images.min() >= 0 and images.max() == 1
+    assert (len(labels), len(held_images), len(held_labels)) == (300, 2000, 2000)
+    clothes = data.load("fashion_mnist")
+    known = {image.numpy().tobytes() for image in recipes.scale_pixels(clothes.x_train)}
+    assert all(image.numpy().tobytes() in known for image in images)
+    held = {image.numpy().tobytes() for image in held_images}
+    shared = sum(image.numpy().tobytes() in held for image in images)
+    assert shared <= 1  # the set itself holds a few pictures twice
+    again, other = (recipes.few_clothes(draw, 300)[0][0] for draw in (2, 3))
+    assert again.equal(images) and not other.equal(images)
+    with pytest.raises(ValueError, match="images is 58001; allowed are 1 to 58000"):
+        recipes.few_clothes(0, 58_001)
+
+
+def test_the_dropout_recipe_passes_on_what_it_is_given():
+    recipe = recipes.dropout(seed=1, draw=2, p=0.3, p_maps=0.1, weight_decay=0.7, steps=5)
+    assert [m.p for m in recipe.model.modules() if hasattr(m, "p")] == [0.1, 0.1, 0.3]
+    assert (recipe.config.weight_decay, recipe.config.steps, recipe.config.seed) == (0.7, 5, 1)
+    assert recipe.batches.tensors[0].equal(recipes.few_clothes(2, 1500)[0][0])
+    assert recipes.dropout(seed=1).batches.tensors[0].equal(recipes.few_clothes(1, 1500)[0][0])
+
+
+def test_the_dropout_recipe_smooths_its_labels():
+    recipe = recipes.dropout(p=0.0, smoothing=0.2)
+    images, labels = next(iter(recipe.batches))
+    expected = F.cross_entropy(recipe.model(images), labels, label_smoothing=0.2)
+    torch.testing.assert_close(recipe.loss(recipe.model, (images, labels)), expected)
+
+
+def test_the_dropout_recipe_adds_its_l1_penalty_to_the_loss():
+    plain, penalised = (recipes.dropout(p=0.0, l1=l1) for l1 in (0.0, 0.01))
+    batch = next(iter(plain.batches))
+    size = sum(w.abs().sum() for w in plain.model.parameters() if w.ndim >= 2)
+    first, second = (recipe.loss(plain.model, batch) for recipe in (plain, penalised))
+    torch.testing.assert_close(second - first, 0.01 * size)
+
+
+def test_the_batch_norm_recipe_mirrors_in_training_only(monkeypatch):
+    monkeypatch.setenv("COURSE_TEST", "1")
+    recipe = recipes.batch_norm(steps=60, batch_size=128)
+    clothes = data.load("fashion_mnist")
+    assert recipe.batches.tensors[0].equal(clothes.x_train)
+    images, _ = recipe.batches.transform((clothes.x_train[:64], None), torch.Generator())
+    plain = recipes.scale_pixels(clothes.x_train[:64])
+    mirrored = (images == plain.flip(3)).all(dim=(1, 2, 3))
+    assert ((images == plain).all(dim=(1, 2, 3)) | mirrored).all() and 16 < mirrored.sum() < 48
+    assert recipe.test(recipe.model)["accuracy"] < 0.3
+    recipe.fit()
+    assert recipe.test(recipe.model)["accuracy"] > 0.75

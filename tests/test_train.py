@@ -115,18 +115,23 @@ def test_clipping_bounds_the_step():
     assert step == pytest.approx(0.05 * 0.01, rel=1e-3)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_low_precision_learns_too(precision):
+def test_low_precision_learns_too(precision, optimizer):
     seen = []
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 1))
 
     def loss(model, batch):
         prediction = model(batch[0])
         seen.append(prediction.dtype)
         return F.mse_loss(prediction.float(), batch[1])
 
-    config = FitConfig(steps=200, learning_rate=0.05, precision=precision)
+    config = FitConfig(
+        steps=200, optimizer=optimizer, learning_rate=0.05, schedule="cosine", precision=precision
+    )
     batches = Batches(*regression(), batch_size=16)
-    history = fit(linear(), batches, loss, config, device=CPU)
+    history = fit(model, batches, loss, config, device=CPU)
     assert set(seen) == {getattr(torch, precision)}
     assert history.loss[-1] < 0.05
 
@@ -331,6 +336,20 @@ def test_a_run_that_was_stopped_resumes_to_the_bit(tmp_path, killed_at):
         assert torch.equal(model.state_dict()[name], value), name
     assert history.loss == expected.loss
     assert history.validation == expected.validation
+
+
+def test_a_run_with_muon_resumes_to_the_bit(tmp_path):
+    def three_layers():
+        torch.manual_seed(3)
+        return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 8), nn.Linear(8, 1))
+
+    config = {"optimizer": "muon", "checkpoint_every": 7, "weight_decay": 0.1}
+    whole, expected = run(three_layers(), 30, **config)
+    path = {"checkpoint": tmp_path / "run.pt"}
+    with pytest.raises(Killed):
+        run(three_layers(), 30, options=path | {"callbacks": [killer(20)]}, **config)
+    model, history = run(three_layers(), 30, options=path, **config)
+    assert torch.equal(weights(model), weights(whole)) and history.loss == expected.loss
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):

@@ -110,10 +110,18 @@ def images(
     return {"titles": list(titles), "shape": list(batch.shape)}
 
 
-def training_curve(history: History, caption: str, alt: str) -> dict[str, list[float]]:
-    """Loss by step, pale as it is and strong as a moving mean, with the learning rate below it."""
+def training_curve(
+    history: History, caption: str, alt: str, *, epoch: int | None = None
+) -> dict[str, list[float]]:
+    """Loss by step, pale as it is and strong as a moving mean, with the learning rate below it.
+
+    Args:
+        epoch: its length in steps, for a thin line wherever a new one begins.
+    """
     fig, axes = figure(8, 4.6, rows=2)
     data = _draw_history(axes[:, 0], history)
+    for step in range(epoch, len(history.loss), epoch) if epoch else ():
+        axes[0, 0].axvline(step, color=BLACK, linewidth=1, linestyle=":")
     show(fig, caption, alt)
     return data
 

@@ -197,8 +197,8 @@ def _verdict_card(number: str, claim: str, shown: str, evidence: str) -> str:
     colors = {"true": "#009e73", "false": "#d55e00", "depends": "#e69f00"}
     color = colors.get(shown.split(":")[0].split(" ")[0], "#888888")
     body = (
-        f'<div style="font-size:1.1em;margin:.2em 0">“{html.escape(claim)}”</div>'
+        f'<div style="font-size:1.1em;margin:.2em 0">“{to_html(claim)}”</div>'
         f'<div>Verdict: <b style="color:{color}">{html.escape(shown)}</b></div>'
-        f'<div style="opacity:.8">[measured {html.escape(evidence)}]</div>'
+        f'<div style="opacity:.8">[measured {to_html(evidence)}]</div>'
     )
     return card(color, f"Claim {html.escape(number)}", body)

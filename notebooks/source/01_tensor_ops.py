@@ -50,7 +50,7 @@ assert shown["shape"] == [8, 1, 28, 28] and turned.equal(copied)
 # > **stride**: for each axis, how many places in the storage one step along it takes.
 
 # %%
-t = torch.arange(12).view(3, 4)
+t = torch.arange(12).view(3, 4)  # twelve numbers in a row, read as a table
 print(t)
 print("shape", tuple(t.shape), " stride", t.stride())
 
@@ -97,10 +97,13 @@ assert places["t[1:, 1:3]"] == [[5, 6], [9, 10]] and places["t.mT"] == by_hand
 #
 # > **contiguous**: the walk goes through the storage place after place, without jumps.
 #
-# First we write into a view: guess what `table` looks like afterwards. Then we ask for other
-# shapes. `view` fails where no stride can describe the walk: reading `t.mT` line by line goes 0, 4,
-# 8, 1, 5, steps of 4 and then a jump back by 7. The rule: two neighbouring axes melt into one only
-# if a step of the outer is as long as the whole walk of the inner.
+# First we write into a view: guess what `table` looks like afterwards.
+#
+# Then we ask for other shapes: `t.view(shape)` is a view of t with that shape, and an error where
+# no stride can describe the walk. Reading `t.mT` line by line goes 0, 4, 8, 1, 5: steps of 4, and
+# then a jump back by 7. The rule: two neighbouring axes can become one only if
+# *outer stride = inner stride × inner length*. For `t`: 4 = 1 × 4, yes. For `t.mT`: 1 is not 4 × 3,
+# so no. For `t[:, ::2]`, with two columns in steps of 2: 4 = 2 × 2, yes.
 
 # %%
 table = torch.arange(12).view(3, 4)
@@ -126,8 +129,19 @@ for name, tensor in walks.items():
 report.holds("torch raises exactly where the rule says so", agreed)
 
 # %% [markdown]
-# Most shape operations are a new walk. Some have to make new numbers. Cover the last column and
-# guess it, line by line.
+# Most shape operations are a new walk. Some have to copy the numbers.
+#
+# | operation | what it does to the axes |
+# |---|---|
+# | `reshape`, `flatten` | the numbers in the same order in another shape, or in one row |
+# | `T`, `permute` | the axes in another order |
+# | `unsqueeze`, `squeeze` | an axis of length 1 put in, or taken out |
+# | `b[None]` | the same: None in an index puts in an axis of length 1, at its place |
+# | `expand`, `repeat` | an axis of length 1 read again and again; the whole tensor several times |
+# | `cat`, `stack` | several tensors, joined along an axis that is there, or along a new one |
+# | `b[:1]`, `b[[0, 1]]` | rows, chosen by a slice, or by a list of their numbers |
+#
+# Cover the last column of the output and guess it, line by line: view or copy?
 
 # %%
 b = torch.arange(6).view(2, 3)
@@ -150,14 +164,19 @@ for name, made in operations.items():
     print(f"{name:<28}{str(tuple(made.shape)):<12}{str(made.stride()):<12}{kind}")
 
 # %% [markdown]
-# `cat` joins along an axis that is there, `stack` makes a new one. Three more operations look
-# things up, and losses and predictions are made of them: `argmax` says *where* the largest is,
-# `topk` gives the k largest with their places, `gather` takes from each row the entry you name.
+# A slice is a regular walk, so it is a view. A list of rows could be in any order, so it is a copy.
+# What puts numbers side by side that were not (`repeat`, `cat`, `stack`) copies them, too;
+# `reshape` and `flatten` do so only when they must.
+#
+# Three more operations look things up, and losses and predictions are made of them: `argmax` says
+# *where* the largest is, `topk` gives the k largest with their places, `gather` takes from each row
+# the entry you name.
 
 # %%
 scores = torch.tensor([[1.0, 5.0, 3.0], [9.0, 2.0, 4.0]])  # two items, three classes
 labels = torch.tensor([2, 0])
-picked = scores.gather(dim=1, index=labels[:, None])  # (2, 3) and (2, 1) -> (2, 1)
+index = labels[:, None]  # (2,) -> (2, 1): one entry from each row
+picked = scores.gather(dim=1, index=index)  # (2, 3) and (2, 1) -> (2, 1)
 print("argmax:", scores.argmax(dim=1).tolist())
 print("two largest:", scores.topk(2, dim=1).values.tolist())
 print("at the labels:", picked.squeeze(1).tolist())
@@ -186,15 +205,26 @@ stretched = column.expand(3, 4)  # what torch does with it, silently
 print("stride of the column before", column.stride(), "and after", stretched.stride())
 
 # %% [markdown]
-# With broadcasting a matrix product is one line: put the axes where they meet, multiply, and sum
-# over the one that both share. It is slow, for it writes all products down; `@` does not. `einsum`
-# names the axes by letters: those missing after the arrow are summed over.
+# A matrix product: entry (i, k) is row i times column k, number by number, and summed over j, the
+# axis that both share. With broadcasting it is one line: put the axes where they meet, multiply,
+# and sum over j. It is slow, for it writes all products down; `@` does not. `einsum` names the axes
+# by letters: those missing after the arrow are summed over. Work out one of the four numbers by
+# hand.
 #
 # > **batched matrix product**: `@` on tensors with more axes: the last two are the matrices, those
 # > before them are broadcast.
+#
+# > **seed**: the number from which random numbers are made. The same seed gives the same ones
+# > again.
 
 # %%
 from course_lib import runtime
+
+p, q = torch.tensor([[1, 2], [3, 4]]), torch.tensor([[5, 6], [7, 8]])
+products = p[:, :, None] * q[None, :, :]  # (i, j, 1) and (1, j, k) -> (i, j, k)
+print("summed over j:", products.sum(dim=1).tolist())
+print("p @ q:        ", (p @ q).tolist())
+print("einsum:       ", torch.einsum("ij,jk->ik", p, q).tolist())
 
 generator = runtime.seed_everything(0)
 a = torch.randn(5, 3, 4, generator=generator, dtype=torch.float64)  # five matrices, 3 x 4
@@ -205,6 +235,9 @@ report.equal("and einsum's", torch.einsum("bij,bjk->bik", a, c), a @ c)
 print("one matrix for all five:", tuple((a @ c[0]).shape))
 
 # %% [markdown]
+# (`float64` keeps about 16 digits of a number, torch's usual `float32` about 7. *rtol* is the
+# tolerance: the share of its size by which a number may be off.)
+#
 # ## Play
 #
 # **Walk through memory.** Choose a shape and an operation. Before you look: is the result a view, a
@@ -226,7 +259,6 @@ walker = widgets.explore(
 # %% [markdown]
 # **Stretch shapes.** Two shapes, and what their sum is made of: full colours are numbers that
 # exist, pale cells are read again by a stride of 0. Find two shapes of which *both* are stretched.
-# The cell after it calls both widgets' functions plainly.
 
 # %%
 stretcher = widgets.explore(
@@ -234,9 +266,9 @@ stretcher = widgets.explore(
         figures.BROADCAST_SHAPES[a], figures.BROADCAST_SHAPES[b]
     ),
     alt="Two shapes aligned on the right, and the tensors a, b and a + b, stretched cells pale.",
-    caption="Which shapes go with (2, 1, 4)? Then try (4, 3) with (4,), and mend it.",
+    caption="Which shapes go with (2, 1, 4)? Then try (4, 3) with (4,), and make them fit.",
     a=ipywidgets.Dropdown(
-        options=list(figures.BROADCAST_SHAPES), description="shape of a", index=4
+        options=list(figures.BROADCAST_SHAPES), description="shape of a", index=6
     ),
     b=ipywidgets.Dropdown(
         options=list(figures.BROADCAST_SHAPES), description="shape of b", index=3
@@ -246,7 +278,8 @@ stretcher = widgets.explore(
 # %%
 start, flipped = figures.apply((3, 4), "t.flip(-1)")
 print("the first row, flipped:", flipped[0].tolist(), "with stride", flipped.stride())
-report.holds("flip copies: no stride is negative", not figures.share_memory(start, flipped))
+# Walking backwards would need a stride of -1, and torch has none.
+report.holds("flip has to copy", not figures.share_memory(start, flipped))
 
 print("(3, 1) with (4,) gives", tensor_ops.broadcast_shape((3, 1), (4,)))
 try:
@@ -261,7 +294,7 @@ print("(4, 3) with (4, 1) gives", tensor_ops.broadcast_shape((4, 3), (4, 1)))
 # To make a loss smaller, we must know what each number in the network does to it.
 #
 # > **gradient**: for each number that a result depends on, how much the result grows per unit
-# > that this number grows. Against it, the result falls fastest.
+# > that this number grows. Go against the gradient: that is the way down.
 #
 # > **leaf**: a tensor that was not computed from others, such as a weight. `backward` leaves
 # > gradients in the leaves that ask for them with `requires_grad`.
@@ -269,8 +302,9 @@ print("(4, 3) with (4, 1) gives", tensor_ops.broadcast_shape((4, 3), (4, 1)))
 # > **computation graph**: the operations that led to a result. Torch notes them while it computes;
 # > `backward` walks through them from the end, and multiplies by the slope of each.
 #
-# A line predicts 2 w + b and should predict 4. By hand, with the chain rule: the loss is e², where
-# e = 2 w + b - 4, so its slope is 2 e towards b, and, as w counts twice, 4 e towards w.
+# A line w x + b gives 2 w + b at x = 2, and should give 4 there. The loss is e², with the error
+# e = 2 w + b - 4. By hand, with the chain rule: the slope of e² is 2 e. When b grows by 1, so does
+# e; when w grows by 1, e grows by 2. So the gradient is 2 e for b, and 2 × 2 e = 4 e for w.
 
 # %%
 w = torch.tensor(3.0, requires_grad=True)
@@ -284,13 +318,15 @@ assert (w.grad.item(), b.grad.item()) == (4 * e.item(), 2 * e.item())
 
 drawn = figures.graph(
     loss,
-    {"w": w, "b": b},
-    caption="Computing goes from left to right, gradients come back from right to left. The "
-    "numbers 2 and 4 are not in the graph: nobody asked for their gradient.",
+    {"w": w, "b": b, "e": e},
+    caption="Computing goes from left to right; gradients come back from right to left, multiplied "
+    "by the slopes on their way. Which four make 12? (The numbers 2 and 4 are not in the graph: "
+    "nobody asked for their gradient.)",
     alt="A graph: w goes into a multiplication, its result and b into an addition, that into a "
-    "subtraction, and that into a power, which is the loss. w and b show value and gradient.",
+    "subtraction, whose result is e, and that into a power, which is the loss. Each arrow bears a "
+    "slope; w and b show value and gradient.",
 )
-assert drawn["operations"] == ["pow", "sub", "add", "mul"] and len(drawn["leaves"]) == 2
+assert drawn["operations"] == ["pow", "sub", "add", "mul"] and drawn["slopes"] == [6, 1, 1, 1, 2]
 
 # %% [markdown]
 # Two habits of autograd surprise everybody once. Gradients **add up**, so that a weight that is
@@ -299,6 +335,9 @@ assert drawn["operations"] == ["pow", "sub", "add", "mul"] and len(drawn["leaves
 #
 # > **in-place operation**: one that writes into the storage of its argument, such as `x += 1` or
 # > `x.relu_()`, rather than making a new tensor.
+#
+# Two ways lead out of the graph. `w.detach()` gives the same numbers, cut off from it. Inside of
+# `with torch.no_grad():` nothing is noted at all.
 
 # %%
 loss.backward()  # a second time
@@ -337,7 +376,7 @@ for name, losses in {"L1": errors.abs(), "MSE": errors**2}.items():
 #
 # Written down as it stands, it fails on large logits: e¹⁰⁰⁰ is too large for a number. But softmax
 # does not change when all logits of a row are shifted; so shift the largest one to 0, and nothing
-# can overflow. The last line leaves an item out: its label -1 says that it shall not count
+# can overflow. The last line leaves an item out: its label -1 says that it must not count
 # (`ignore_index`). Guess what the mean divides by.
 
 # %%
@@ -358,15 +397,17 @@ report.equal("the mean over the two that count", mean, -(log_p[0, 1] + log_p[0, 
 # ## Build it: ways down a valley
 #
 # Following the gradient downhill sounds easy. In a valley that is long and narrow it is not: the
-# steepest way leads from side to side. **Momentum** keeps some of the last direction, so that
-# sideways steps cancel. **Adam** also divides each weight's step by the usual size of its gradient;
-# its two running means begin at 0, so they are too small by a known factor, and it divides by that
-# (*bias correction*).
+# steepest way leads from side to side.
 #
 # > **SGD**: stochastic gradient descent: steps against the gradient of one batch, a sample of the
 # > data, instead of all of it.
 #
 # > **momentum**: the share of the last step that is added to the next one.
+#
+# With momentum, steps to and fro cancel, and steps along the valley add up. **Adam** keeps running
+# means of each weight's slope and of its square, and divides the first by the root of the second,
+# so that every weight moves by steps of about one size, however large its slope. Both means begin
+# at 0, so they are too small by a known factor, and are divided by that (*bias correction*).
 
 
 # %%
@@ -384,15 +425,15 @@ def walk_down(rule, steps=30):
 
 
 def momentum(slope, memory, step):
-    memory["velocity"] = 0.8 * memory.get("velocity", 0) + slope
+    memory["velocity"] = 0.8 * memory.get("velocity", 0) + slope  # keep 0.8 of the last one
     return 0.02 * memory["velocity"]
 
 
-def adam(slope, memory, step):
+def adam(slope, memory, step):  # keep 0.9 of the old mean, add 0.1 of the new slope
     memory["mean"] = 0.9 * memory.get("mean", 0) + 0.1 * slope
-    memory["square"] = 0.99 * memory.get("square", 0) + 0.01 * slope**2
-    unbiased = memory["mean"] / (1 - 0.9**step), memory["square"] / (1 - 0.99**step)
-    return 0.12 * unbiased[0] / (unbiased[1].sqrt() + 1e-8)
+    memory["square"] = 0.99 * memory.get("square", 0) + 0.01 * slope**2  # the same, more slowly
+    mean, square = memory["mean"] / (1 - 0.9**step), memory["square"] / (1 - 0.99**step)
+    return 0.12 * mean / (square.sqrt() + 1e-8)  # 1e-8: never divide by 0
 
 
 # %%
@@ -404,20 +445,27 @@ paths = {
 ends = figures.valley(
     height,
     paths,
-    caption="Thirty steps each. Plain gradient descent spends them from side to side. Who gets "
-    "closest to the star?",
-    alt="Contours of a long, narrow valley with three paths from the left: the plain one zigzags "
-    "and stops halfway, momentum swings and arrives, Adam goes along a curve and overshoots.",
+    caption="Thirty steps each. Plain gradient descent swings from side to side, then creeps along "
+    "the floor. Who gets closest to the star?",
+    alt="Contours of a long, narrow valley with three paths from the left: the plain one zigzags, "
+    "then creeps and stops early, momentum swings and arrives, Adam goes along a curve and "
+    "overshoots.",
 )
 report.holds("momentum ends lowest", ends["momentum"] == min(ends.values()))
 
 # %% [markdown]
+# With a larger step the zigzag of *plain* would grow; with a safe one it creeps. Adam overshoots
+# here. Its strength is networks in which the slopes of some weights are many times those of others.
+#
 # ## Check it
 #
 # `course_lib/tensor_ops.py` holds the general forms: losses for any number of classes and axes,
 # with one more for yes-or-no questions (**binary cross entropy** of a single logit), and optimizers
-# for any list of parameters. Losses must equal torch's in value and gradient, whether they are
-# averaged, summed or left as they are; ten steps of an optimizer must end where torch's end.
+# for any list of parameters. Losses must equal torch's in value and gradient, whether `reduction`
+# takes their mean, their sum or leaves them as they are. (-100 is the label that torch ignores
+# unless told otherwise.) Ten steps of an optimizer must end where torch's end. Two of them also let
+# every weight decay, that is, pull it a little towards 0 at each step: SGD adds that pull to the
+# gradient, AdamW applies it to the weight itself.
 
 # %%
 import torch.nn.functional as F
@@ -467,6 +515,27 @@ for name, options in [
 # %% [markdown]
 # ## Build it: modules and batches
 #
+# > **linear layer**: each output is a weighted sum of all inputs, plus a number of its own, the
+# > *bias*: x @ W.T + b. W has one row for each output.
+#
+# Two linear layers in a row are no more than one: (x A) B is x (A B). Something between them must
+# bend.
+#
+# > **ReLU**: keeps what is positive and turns the rest to 0.
+#
+# > **MLP**: multi-layer perceptron: linear layers with a bend such as ReLU between them. What
+# > leaves a layer that is not the last is called *hidden*.
+
+# %%
+from torch import nn
+
+layer = nn.Linear(3, 2)  # from three inputs to two outputs
+x = torch.tensor([[1.0, 2.0, 3.0]])
+print("shapes of W and b:", tuple(layer.weight.shape), tuple(layer.bias.shape))
+report.equal("x @ W.T + b", layer(x), x @ layer.weight.T + layer.bias, atol=1e-6)
+print("ReLU:", torch.tensor([-2.0, -0.5, 0.0, 3.0]).relu().tolist())
+
+# %% [markdown]
 # A network is tensors to be learned, and a function that uses them. `nn.Module` keeps both together
 # and knows, by their attributes, which tensors an optimizer must move. A `ModuleList` holds layers
 # that you call yourself; a `Sequential` calls them one after the other.
@@ -475,27 +544,26 @@ for name, options in [
 #
 # Guess the shapes of the four parameters. And how many has a network that uses one layer twice?
 
+
 # %%
-from torch import nn
-
-
-class Perceptron(nn.Module):
+class SmallMLP(nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = nn.ModuleList([nn.Linear(784, 32), nn.Linear(32, 10)])
 
     def forward(self, x):
-        x = self.layers[0](x).relu()  # (N, 784) -> (N, 32), negative numbers become 0
+        x = self.layers[0](x).relu()  # (N, 784) -> (N, 32)
         return self.layers[1](x)  # -> (N, 10)
 
 
-network = Perceptron()
+network = SmallMLP()
 for name, parameter in network.named_parameters():
     print(f"{name:<18}{tuple(parameter.shape)}")
 same = nn.Sequential(network.layers[0], nn.ReLU(), network.layers[1])
 x = torch.randn(5, 784, generator=generator)
 report.equal("the same layers in a Sequential", network(x), same(x))
-tied = nn.Sequential(shared := nn.Linear(32, 32), nn.ReLU(), shared)
+shared = nn.Linear(32, 32)
+tied = nn.Sequential(shared, nn.ReLU(), shared)
 print("tensors to learn in the tied network:", len(list(tied.parameters())))
 
 # %% [markdown]
@@ -504,6 +572,9 @@ print("tensors to learn in the tied network:", len(list(tied.parameters())))
 #
 # > **fan-in**: how many inputs each output of a layer sees. The sum of that many random products
 # > grows with its square root, so weights are divided by the square root of the fan-in.
+#
+# ReLU then turns half of the numbers to 0, so the weights are made √2 larger. This start is called
+# *Kaiming*, after Kaiming He. Guess: does it matter in twelve layers whether one forgets the √2?
 
 
 # %%
@@ -519,14 +590,17 @@ def sizes_behind(fill, layers=12, width=256):
 begun = figures.layer_sizes(
     {
         "normal, spread 1": sizes_behind(lambda w: w.normal_(0, 1, generator=generator)),
+        "1 / √(fan-in)": sizes_behind(lambda w: w.normal_(0, 256**-0.5, generator=generator)),
         "normal, spread 0.01": sizes_behind(lambda w: w.normal_(0, 0.01, generator=generator)),
         "Kaiming": sizes_behind(lambda w: tensor_ops.kaiming_uniform_(w, generator=generator)),
     },
-    caption="Random numbers on their way through twelve layers with ReLU. Which line stays level?",
+    caption="Random numbers on their way through twelve layers with ReLU. Which line neither rises "
+    "nor falls?",
     alt="Size of the values by layer on a log scale: one line rises by many powers of ten, one "
-    "falls, and the one of the Kaiming start stays near 1.",
+    "falls as far, one falls slowly, and the one of the Kaiming start stays near 1.",
 )
 report.holds("Kaiming keeps the size", 0.3 < begun["Kaiming"][-1] / begun["Kaiming"][0] < 3)
+report.holds("without the √2 it shrinks", begun["1 / √(fan-in)"][-1] < 0.1)
 
 # %% [markdown]
 # Data come as a `Dataset`, which has a length and gives item number n, and a `DataLoader`, which
@@ -592,9 +666,10 @@ report.holds("it has learned to read", by_hand > 0.88)
 
 # %% [markdown]
 # Those five lines are the heart of every training run in this course. `train.fit` runs the same
-# five, and adds what a longer run wants: a learning rate that rises and falls, fast kernels,
-# whatever device there is, checkpoints, and an error when the loss explodes. What it needs, the
-# chapter's *recipe* holds: a model, batches, a loss, and a config with the numbers.
+# five, and adds what a longer run wants: a learning rate that rises and falls, the fastest device
+# there is, files from which an interrupted run goes on (*checkpoints*), and an error when the loss
+# explodes. What it needs, the chapter's *recipe* holds: a model, batches, a loss, and a config with
+# the numbers.
 
 # %%
 recipe = recipes.softmax_regression()
@@ -610,24 +685,22 @@ report.result("Softmax regression", 100 * linear_accuracy, "%", target=92.0, gat
 report.seconds("Training", linear_run.seconds, target=2)
 
 # %% [markdown]
-# One linear layer cannot do much better, however long it trains. Between two layers something must
-# bend, or they would melt into one: (x A) B is x (A B).
-#
-# > **ReLU**: keeps what is positive and turns the rest to 0.
-#
-# > **MLP**: multi-layer perceptron: linear layers with a bend such as ReLU between them. What
-# > leaves a layer that is not the last is called *hidden*.
+# One linear layer cannot do much better, however long it trains. An MLP has two, with a ReLU
+# between them. How much better will it read?
 
 # %%
 recipe = recipes.mlp()
 mlp = recipe.model
 print("parameters:", f"{sum(parameter.numel() for parameter in mlp.parameters()):,}")
 history = recipe.fit(callbacks=[plot.LiveCurve()])  # the same call, in short
+epoch = len(recipe.batches)
 curve = plot.training_curve(
     history,
-    caption="The loss on a log scale. Where does the falling learning rate show?",
-    alt="The loss over the steps falls fast, then more slowly, and once more towards the end, "
-    "while the learning rate below it rises and then falls to zero.",
+    epoch=epoch,
+    caption=f"One epoch is {epoch} steps. At each dotted line a new one begins, and the network "
+    "meets digits that it has seen before. At which of them does the loss drop in a stair?",
+    alt="The loss over the steps falls fast, then more slowly, and drops in a stair where the "
+    "third and the fourth epoch begin; the learning rate below it rises and then falls to zero.",
 )
 mlp_logits = train.predict(mlp, test_images)
 mlp_accuracy = train.accuracy(mlp_logits, mnist.y_test)
@@ -636,6 +709,10 @@ report.result("MLP", 100 * mlp_accuracy, "%", target=98.0, gate=97.8)
 report.seconds("Training", history.seconds, target=5)
 
 # %% [markdown]
+# The stairs are memory: digits that come by again have left something in the weights. New digits
+# have not, which is why only the test set tells how well a network reads. (The dark line is a mean
+# of the last 20 steps, so it lags.)
+#
 # ## Look inside
 #
 # The weights of the softmax regression are ten images: one per digit, to be laid over a drawing and
@@ -658,18 +735,18 @@ report.holds("ink in the centre speaks against a 0", centre < 0, trained=True)
 # %%
 linear_answers, mlp_answers = linear_logits.argmax(dim=1), mlp_logits.argmax(dim=1)
 linear_right, mlp_right = linear_answers == mnist.y_test, mlp_answers == mnist.y_test
-mended = (~linear_right & mlp_right).nonzero().squeeze(1)
-spoilt = (linear_right & ~mlp_right).nonzero().squeeze(1)
+corrected = (~linear_right & mlp_right).nonzero().squeeze(1)
+worse = (linear_right & ~mlp_right).nonzero().squeeze(1)
 shown = plot.images(
-    mnist.x_test[mended[:8]],
-    titles=[f"{linear_answers[i]} → {mlp_answers[i]}" for i in mended[:8]],
+    mnist.x_test[corrected[:8]],
+    titles=[f"{linear_answers[i]} → {mlp_answers[i]}" for i in corrected[:8]],
     caption="What one linear layer took them for, and what the MLP reads.",
     alt="Eight test digits, each with the wrong answer of the softmax regression and the right "
     "one of the MLP.",
 )
-report.value("Mended by the MLP", len(mended))
-report.value("Misread by the MLP alone", len(spoilt))
-report.holds("it mends more than it spoils", len(mended) > len(spoilt), trained=True)
+report.value("Corrected by the MLP", len(corrected))
+report.value("Misread by the MLP alone", len(worse))
+report.holds("it corrects more than it makes worse", len(corrected) > len(worse), trained=True)
 
 # %% [markdown]
 # ## Claims
@@ -694,7 +771,7 @@ report.verdict(
     "1.1",
     "`view` and `reshape` do the same",
     outcome="false" if refused else "true",
-    evidence=f"of {len(tested)} tensors view refused {len(refused)}; reshape copied "
+    evidence=f"`view` refused {len(refused)} of {len(tested)} tensors; `reshape` copied "
     f"{'exactly those' if refused == copied else len(copied)}",
 )
 assert refused == copied
@@ -733,8 +810,7 @@ report.verdict(
 # The first writes into the tensor that the model holds. The second makes a new one and gives it the
 # name `w`; the model still holds the old one, and trains no further. (Outside of `no_grad`, the
 # first raises an error, and the second grows a graph that gets longer with each step.)
-
-# %% [markdown]
+#
 # ## Your turn
 #
 # **Exercise 1.1.** Strides in your head. With `t = torch.arange(24).view(2, 3, 4)`, which stride
@@ -754,7 +830,7 @@ ch01.strides.check(my_strides)
 
 # %% [markdown]
 # **Exercise 1.2.** How far is each point of `a` (N, D) from each point of `b` (M, D)? Return the
-# *squared* distances (N, M), without a loop: broadcasting does it.
+# *squared* distances (N, M). A loop would pass the check; can you do without?
 
 
 # %%
@@ -766,7 +842,7 @@ ch01.distances.check(squared_distances)
 
 # %% [markdown]
 # **Exercise 1.3.** A loss that can ignore: the mean cross entropy of `logits` (N, classes) over
-# the items whose label is not -1. Without `F.cross_entropy`; and logits may be huge.
+# the items whose label is not -1. Without a ready-made `cross_entropy`; and logits may be huge.
 
 
 # %%

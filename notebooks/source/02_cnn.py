@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 02 · Why do neighbours matter?
 #
-# Below are eight digits, and under each the same digit with its 784 pixels dealt out in another
-# order, one and the same order for all. Nothing is lost: whoever knows the order puts every pixel
+# Below are eight digits, and under each the same digit with its 784 pixels put into another order,
+# one and the same order for all. Nothing is lost: whoever knows the order puts every pixel
 # back. Can you still read them?
 
 # %%
@@ -39,34 +39,35 @@ assert shown["shape"] == [16, 1, 28, 28]
 from course_lib import classics, recipes, tensor_ops, train
 
 
+def small_cnn():
+    return classics.LeNet(activation="relu", pooling="max")
+
+
 def learn(network, images):
-    batches = train.Batches(
-        images,
-        mnist.y_train,
-        batch_size=256,
-        transform=lambda batch, _: (recipes.scale_pixels(batch[0]), batch[1]),
-    )
+    """Chapter 01's training loop for 150 steps; the details do not matter here."""
+    batches = train.Batches(recipes.scale_pixels(images), mnist.y_train, batch_size=256)
     config = train.FitConfig(steps=150, learning_rate=0.01, schedule="one_cycle", warmup=0.25)
     train.fit(network, batches, recipes.classification_loss, config)
     return network
 
 
 def wrong_share(network, images):
+    """How many of the test digits it misreads, in percent."""
     logits = train.predict(network, recipes.scale_pixels(images))
     return 100 * (1 - train.accuracy(logits, mnist.y_test))
 
 
 # %%
+digits = {
+    "as they are": (mnist.x_train, mnist.x_test),
+    "shuffled": (shuffle(mnist.x_train), shuffle(mnist.x_test)),
+}
 wrong, trained = {}, {}
-for kind, make in {
-    "MLP": tensor_ops.MLP,
-    "CNN": lambda: classics.LeNet(activation="relu", pooling="max"),
-}.items():
-    for name, change in {"as they are": lambda images: images, "shuffled": shuffle}.items():
-        runtime.seed_everything(0)
-        network = learn(make(), change(mnist.x_train))
-        trained[kind, name] = network
-        wrong[f"{kind}, {name}"] = wrong_share(network, change(mnist.x_test))
+for kind, make in {"MLP": tensor_ops.MLP, "CNN": small_cnn}.items():
+    for name, (known, new) in digits.items():
+        runtime.seed_everything(0)  # both begin with the same random weights
+        trained[kind, name] = learn(make(), known)
+        wrong[f"{kind}, {name}"] = wrong_share(trained[kind, name], new)
 drawn = plot.bars(
     wrong,
     "wrong answers on the test digits, in percent",
@@ -138,10 +139,10 @@ report.equal("and torch's conv2d at all of them", torchs, by_hand, atol=1e-5)
 plot.show(
     figures.filter_figure(digit, kernel.flatten().tolist()),
     caption="The nine blue squares are the first window; it gives the first pixel on the right. "
-    "Red: darker on the left than on the right, as on the left side of a stroke. Level strokes "
-    "leave almost nothing.",
+    "Red: darker on the left than on the right, as on the left side of a stroke. Horizontal "
+    "strokes leave almost nothing.",
     alt="A handwritten 7, a kernel with positive numbers on the left and negative ones on the "
-    "right, and the result: the upright stroke has a red left edge and a blue right edge.",
+    "right, and the result: the slanting stroke has a red left edge and a blue right edge.",
 )
 
 # %% [markdown]
@@ -165,9 +166,9 @@ else:
     outcome = "false" if torchs == correlated else "depends: it is neither"
 report.verdict(
     "2.10",
-    "The “convolution” of deep learning is a convolution",
+    "What deep learning calls a convolution is a convolution",
     outcome=outcome,
-    evidence="a lit pixel under the kernel 1, 2, 3 gives "
+    evidence="one lit pixel under the kernel 1, 2, 3 gives "
     f"{', '.join(f'{v:g}' for v in torchs)} in torch, and by the mathematical definition "
     f"{', '.join(f'{v:g}' for v in convolved)}",
 )
@@ -221,8 +222,8 @@ report.verdict(
 )
 
 # %% [markdown]
-# So a convolution can do *less* than a fully connected layer. That is its strength: whatever it
-# learns at one place holds at all of them.
+# So a convolution can do *less* than a fully connected layer. That is its strength: whatever a
+# kernel learns at one place holds at all of them.
 #
 # ## Build it: many channels
 #
@@ -235,12 +236,15 @@ report.verdict(
 # > and how much of it.
 #
 # Each kernel has a table of weights for *each* input channel. What shape have the weights of four
-# 3x3 kernels over three channels? And what comes out of five images of 8x8 pixels?
+# 3x3 kernels over three channels? And what comes out of five images of 8x8 pixels? To see all
+# windows at once, `unfold(axis, size, step)` puts those along one axis next to each other.
 
 # %%
+print("windows of 3 in a row of 5:", torch.arange(5).unfold(0, 3, 1).tolist())
+
 x = torch.rand(5, 3, 8, 8, generator=generator, dtype=torch.float64)
 weight = torch.rand(4, 3, 3, 3, generator=generator, dtype=torch.float64)  # (O, C, kH, kW)
-windows = x.unfold(2, 3, 1).unfold(3, 3, 1)  # every window: (N, C, oH, oW, kH, kW), a view
+windows = x.unfold(2, 3, 1).unfold(3, 3, 1)  # rows, then columns: (N, C, oH, oW, kH, kW), a view
 by_hand = torch.einsum("nchwij,ocij->nohw", windows, weight)  # sum over channels, rows, columns
 print("windows:", tuple(windows.shape))
 print("result: ", tuple(by_hand.shape))
@@ -323,26 +327,27 @@ for n, k, options in [
     print(f"{n:>3} pixels, kernel {k}, {str(options):<28} -> {real}")
 
 # %% [markdown]
-# What should the frame show? There are four ways. For each: from where does the pixel in the upper
-# left corner come?
+# What should the frame show? There are four ways: zeros; *reflect* mirrors the image, without its
+# border pixels; *replicate* repeats the border; *circular* continues from the opposite side. An
+# image counts from 1 to 25 and gets a frame of two pixels. Which number stands in the upper left
+# corner, for each of the four?
 
 # %%
 corner = digit[:, 4:18, 8:22]
 frames = figures.paddings(
     corner,
     4,
-    caption="Within the orange line, the image. Zeros are what torch pads with unless told "
-    "otherwise.",
-    alt="A part of a digit in four frames: black, mirrored, its border stretched outwards, and "
-    "continued from the opposite side.",
+    caption="Within the orange line, the image; the corner and the pixel that it repeats are red. "
+    "Zeros are what torch pads with unless told otherwise.",
+    alt="A table from 1 to 25, and a part of a digit, each in four frames: zeros, mirrored, the "
+    "border stretched outwards, and continued from the opposite side.",
 )
-edge = corner[0]
-assert frames["reflect"][4] == edge[4, 0].item() and frames["replicate"][0] == edge[0, 0].item()
-assert frames["zeros"][4] == 0 and frames["circular"][4:-4] == edge[-4].tolist()
+assert frames["numbers"] == {"zeros": 0, "reflect": 13, "replicate": 1, "circular": 19}
+assert frames["rows"]["circular"][4:-4] == corner[0, -4].tolist()
 
 # %% [markdown]
 # > **groups**: channels cut into parts that do not see each other: each kernel reads the channels
-# > of its own group only.
+# > of its own group only. Weights and work shrink by the number of groups.
 #
 # Eight channels in, sixteen out, 3x3. Guess the number of weights for one group, two, and eight.
 
@@ -366,8 +371,9 @@ for groups in (1, 2, 8):
 # > the stride is the size of the window.
 #
 # Max pooling can also say *where* the largest value stood, as an index into the pixels counted row
-# by row; with that, `max_unpool2d` puts the values back. The image below has five rows and columns,
-# the window two. What becomes of the fifth? And what is missing in the last table?
+# by row. With that, `max_unpool2d` puts the values back: networks that paint an image (chapter 10)
+# must make small maps large again. The image below has five rows and columns, the window two. What
+# becomes of the fifth, if `ceil_mode` does not keep it? And what is missing in the last table?
 
 # %%
 tiny = torch.tensor(
@@ -476,8 +482,8 @@ print(
 # %% [markdown]
 # ## The classics
 #
-# Six networks, shrunk here to 28 pixels. Each made one point that has stayed. The first is the CNN
-# of the beginning.
+# Six networks, shrunk here to 28 pixels. Each made one point that has stayed. The first was the CNN
+# of the beginning, there with ReLU and max pooling instead of sigmoid and mean.
 #
 # | network | its point |
 # |---|---|
@@ -491,8 +497,8 @@ print(
 # > **multiply-add**: one multiplication and the addition of its result: the unit in which the cost
 # > of a network is counted.
 #
-# Where do you expect most of the parameters, and where most of the work: in convolutions or in
-# linear layers?
+# Where do you expect most of the parameters, and where most of the multiply-adds: in convolutions
+# or in linear layers?
 
 # %%
 from torch import nn
@@ -505,16 +511,17 @@ networks = {
     "NiN": classics.NiN28(),
     "GoogLeNet": classics.GoogLeNet28(),
 }
-print(f"{'':<14}{'parameters':>11}{'in linear layers':>18}{'multiply-adds':>15}")
+print(f"{'':<14}{'parameters':>11}{'linear':>8}{'multiply-adds':>15}{'linear':>8}")
 for name, network in networks.items():
-    total = classics.parameters(network)
-    linear = sum(classics.parameters(m) for m in network.modules() if isinstance(m, nn.Linear))
-    work = classics.multiply_adds(network, (1, 28, 28))
-    print(f"{name:<14}{total:>11,}{100 * linear / total:>16.0f} %{work:>15,}")
+    linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    total, work = classics.parameters(network), classics.multiply_adds(network, (1, 28, 28))
+    share = 100 * sum(map(classics.parameters, linear)) / total
+    work_share = 100 * sum(layer.weight.numel() for layer in linear) / work
+    print(f"{name:<14}{total:>11,}{share:>6.0f} %{work:>15,}{work_share:>6.0f} %")
 drawn = figures.skyline(
     {name: network.layers for name, network in networks.items()},
     caption="Blue: maps, as tall as they have rows, as wide as their channels are many (the "
-    "numbers below). Orange: fully connected. Which two hardly need any?",
+    "numbers below). Orange: fully connected, not to scale. Which two hardly need orange layers?",
     alt="Six rows of rectangles that become lower and wider from left to right; LeNet, tutorial "
     "CNN, AlexNet and VGG end in fully connected layers, NiN in none, GoogLeNet in one.",
 )
@@ -526,33 +533,36 @@ drawn = figures.skyline(
 # > **receptive field**: the pixels of the image on which a value somewhere in the network depends.
 #
 # VGG's point in one cell. The gradient of one value says on which pixels it depends: how far do two
-# 3x3 kernels see, one upon the other? The formula: each layer adds its kernel less one, times all
-# the strides before it.
+# 3x3 kernels see, one upon the other? The formula: begin with a size of 1; each layer with a kernel
+# of k adds (k - 1) × (the product of the strides before it).
 
 
 # %%
-def field(layers):
-    """Size of a value's receptive field, and its step and its start from value to value."""
-    size, step, start = 1, 1, 0
+def kernels(layers):
+    """Kernel size, stride and padding of each layer that has a kernel or a pooling window."""
     for layer in layers:
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
-            k, s, p = (
-                number if isinstance(number, int) else number[0]
-                for number in (layer.kernel_size, layer.stride, layer.padding)
-            )
-            size, start, step = size + (k - 1) * step, start - p * step, step * s
-    return size, step, start
+            numbers = layer.kernel_size, layer.stride, layer.padding
+            yield [n if isinstance(n, int) else n[0] for n in numbers]
+
+
+def field(layers):
+    """How many pixels in a row a value behind the layers depends on."""
+    size, strides = 1, 1
+    for k, stride, _ in kernels(layers):
+        size, strides = size + (k - 1) * strides, strides * stride
+    return size
 
 
 x = torch.ones(1, 1, 15, 15, requires_grad=True)
 two = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(1, 1, 3, padding=1))
 for layer in two:
-    nn.init.ones_(layer.weight)
+    nn.init.ones_(layer.weight)  # all ones: no two ways to a pixel can cancel
 two(x)[0, 0, 7, 7].backward()
 seen = (x.grad[0, 0] != 0).sum(dim=0).max().item()
 print(f"two 3x3: {seen} pixels in a row, {2 * 9} weights; one 5x5: 5 pixels, {25} weights")
-report.holds("the formula agrees", field(two)[0] == seen == 5)
-print(f"behind VGG's last pooling: {field(networks['VGG'].layers)[0]} pixels; the image has 28")
+report.holds("the formula agrees", field(two) == seen == 5)
+print(f"behind VGG's last pooling: {field(networks['VGG'].layers)} pixels; the image has 28")
 
 # %% [markdown]
 # ## From the disk to the layer
@@ -588,16 +598,17 @@ report.value("Slices against the DataLoader", f"{sliced / loader:.0f}", unit="to
 report.holds("slicing is faster", sliced > 3 * loader)
 
 # %% [markdown]
-# Loading and learning take turns. Compare these lines with the speed of the training below: how
-# much longer would it last with this DataLoader? Where images do not fit into memory or differ in
+# Loading and learning take turns. How much longer would the training below last with this
+# DataLoader? Guess; it will tell. Where images do not fit into memory or differ in
 # size, a DataLoader with worker processes is the way.
 #
 # ## Train it
 #
 # The chapter's own network: shapes and parameters first. Read down the list. Where does it shrink,
-# and where are most of its parameters? It pools *before* the ReLU: what does that save? Behind
+# and where are most of its parameters? It pools *before* the ReLU, which then has a quarter of the
+# numbers to work on; the result is the same, for the largest of a window stays the largest. Behind
 # each convolution stands a batch norm, which keeps the numbers on a common scale; chapter 04 opens
-# it up.
+# it up. As it adds a number to each channel, the convolutions need no bias.
 
 # %%
 network = recipe.model.eval()  # only look: a batch norm that trains would learn from it
@@ -616,14 +627,16 @@ print(f"{recipe.config.steps} steps of {recipe.batches.batch_size} images")
 history = recipe.fit(callbacks=[plot.LiveCurve()])
 curve = plot.training_curve(
     history,
-    caption="The loss by step. Where does it fall fast, and what does the end of the learning "
-    "rate do?",
+    caption="While the learning rate is on its way to the peak, the loss rises for a while: at "
+    "which steps? (The dark line is a mean of the last 20, so it lags.)",
     alt="The loss over the steps falls steeply, then slowly; the learning rate below it rises to a "
     "peak and falls back to zero.",
 )
 report.holds("the loss fell", curve["smooth"][-1] < curve["smooth"][0], trained=True)
 seen = len(history.loss) * recipe.batches.batch_size
 report.value("Trained on", f"{seen / history.seconds:,.0f}", unit="images/s")
+longer = seen / loader - seen / augmented
+report.value("With that DataLoader it would last longer by", f"{longer:.0f}", unit="s")
 accuracy = recipe.test(network)["accuracy"]
 report.result("Accuracy on 10,000 new digits", 100 * accuracy, "%", target=99.0, gate=99.0)
 report.seconds("Training", history.seconds, target=15)
@@ -650,6 +663,10 @@ drawn = figures.grid(
 assert drawn["kernel"] == [8, 1, 3, 3]
 
 # %% [markdown]
+# Kernels that are red on the left and blue on the right answer to left edges, where black turns to
+# white; their mirror images to right ones. Most have found something of their own: nobody told
+# them.
+#
 # **What becomes of a digit.** The same 7 behind each of the three blocks. The deeper, the coarser
 # the maps. How far down could you still tell that it is a 7?
 
@@ -668,6 +685,11 @@ drawn = figures.grid(
 )
 
 # %% [markdown]
+# Behind the first block it is a plain 7, behind the last hardly. There a map says little more than
+# *where* something was found; *what* it is, the channel says. A map can be bright where nothing is,
+# for batch norm adds a number to the whole channel. Bright borders then come from the zeros of the
+# padding, which are an edge to the next kernel.
+#
 # **What a channel wants to see.** For one channel of the last convolution, find the places in
 # 3,000 test digits where it answers most, and cut out its receptive field there.
 
@@ -675,7 +697,9 @@ drawn = figures.grid(
 test_images = recipes.scale_pixels(mnist.x_test)
 with torch.no_grad():
     answers = nn.Sequential(*layers)(test_images[:3000])  # (N, O, h, w)
-size, step, start = field(layers)  # the layers of the three blocks, listed above
+size, step, start = field(layers), 1, 0  # the layers of the three blocks, listed above
+for _, stride, padding in kernels(layers):
+    start, step = start - padding * step, step * stride  # the first field, the way to the next
 framed = F.pad(test_images[:3000], (size,) * 4)  # a receptive field may reach beyond the border
 
 
@@ -697,8 +721,8 @@ drawn = figures.grid(
 
 # %% [markdown]
 # **What it needs to see.** Cover a square of a digit, ask again, and do so at every place. What we
-# watch is the logit of the right digit less the largest of the others: below 0 it is misread. Where
-# must the square lie to turn a 4 into something else, and a 6, an 8, a 9?
+# watch is the logit of the right digit minus the largest of the others: below 0 it is misread.
+# Where must the square lie to turn a 4 into something else, and a 6, an 8, a 9?
 
 # %%
 chosen = torch.tensor([(mnist.y_test == number).nonzero()[3].item() for number in (4, 6, 8, 9)])
@@ -733,18 +757,21 @@ mistakes = (answer != mnist.y_test).nonzero().squeeze(1)
 worst = mistakes[sure[mistakes].argsort(descending=True)][:8]
 shown = plot.images(
     mnist.x_test[worst],
-    titles=[f"read {answer[i]}, is {mnist.y_test[i]}" for i in worst],
-    caption="What the network read, and what the label says.",
+    titles=[f"read {answer[i]}, is {mnist.y_test[i]}\n{100 * sure[i]:.1f} % sure" for i in worst],
+    caption="What the network read, what the label says, and the probability of its answer.",
     alt="Eight test digits with the network's wrong answer and the label above each.",
 )
 report.value("Wrong answers among 10,000", len(mistakes))
 
 # %% [markdown]
+# What is left is mostly hard to read for us, too: strokes that break off or nearly touch, and
+# labels that one may doubt. But it is *sure* of them, and that is the worse mistake.
+#
 # ## Play: how far can it go?
 #
 # **Shift and turn a digit**, and ask three networks: the MLP and the small CNN from the beginning,
 # which trained alike on digits in the middle of their images, and the network you have just
-# trained, which also saw them shifted and turned. Guess which one gives in first.
+# trained, which also saw them shifted and turned. Guess which one fails first.
 
 # %%
 from course_lib import augment
@@ -785,10 +812,16 @@ for name, reader in readers.items():
 report.holds("trained alike, the CNN keeps more", kept["small CNN"] > kept["MLP"], trained=True)
 
 # %% [markdown]
+# Why does the small CNN not keep all, when its kernels are the same at every place? Its *maps* move
+# along with the digit. But the linear layers behind them have a weight for each place, like those
+# of the MLP, and they saw digits in the middle only. The third network was *shown* shifted ones.
+
+# %% [markdown]
 # ## Claims
 #
-# Three are settled above, where they belong: 2.10, 2.9 and 2.2. All verdicts of the course are
-# collected in [one table](../docs/claims.md).
+# Three are settled above, where they belong: 2.10, 2.9 and 2.2. The others are put to the test in
+# the [lab](labs/02_cnn.ipynb): can pooling be undone, does ReLU win by its gradient, how large is a
+# good batch? All verdicts of the course are collected in [one table](../docs/claims.md).
 #
 # ## Your turn
 #
@@ -809,8 +842,8 @@ my_shapes = {
 ch02.shapes.check(my_shapes)
 
 # %% [markdown]
-# **Exercise 2.2.** Invent a kernel for level edges: positive where it is brighter above than below,
-# 0 on areas of one brightness and on upright edges, and never negative beside such an edge.
+# **Exercise 2.2.** Invent a kernel for horizontal edges: positive where it is brighter above than
+# below, 0 on areas of one brightness and on vertical edges, and never negative beside such an edge.
 
 # %%
 my_kernel = [
@@ -822,7 +855,7 @@ ch02.kernel.check(my_kernel)
 
 # %% [markdown]
 # **Exercise 2.3.** Max pooling with your own hands: `images` (N, C, H, W), square windows of `size`
-# pixels, incomplete ones left out. Without a loop and without torch's own pooling.
+# pixels, incomplete ones left out. Without a ready-made `max_pool2d`; can you do without a loop?
 
 
 # %%
@@ -834,7 +867,7 @@ ch02.max_pool.check(max_pool)
 
 # %% [markdown]
 # **Exercise 2.4.** A convolution with a stride: one `image` (H, W), one `kernel` of any height and
-# width, without padding and without `conv2d`.
+# width, without padding and without a ready-made `conv2d`.
 
 
 # %%
@@ -862,6 +895,8 @@ for question in ch02.QUIZZES:
 #   keeps, dilation spreads.
 # - Linear layers hold parameters, convolutions do work; the classics differ in how they balance the
 #   two.
+# - Kernels work alike at every place; **the linear layers behind them do not**. That a digit may
+#   stand elsewhere, they must be shown.
 # - Where neighbours mean nothing, convolution helps nothing.
 #
 # **Papers.** Y. LeCun, L. Bottou, Y. Bengio, P. Haffner: *Gradient-based learning applied to
@@ -872,7 +907,7 @@ for question in ch02.QUIZZES:
 # V. Dumoulin, F. Visin: *A guide to convolution arithmetic for deep learning*, 2016. M. Zeiler,
 # R. Fergus: *Visualizing and understanding convolutional networks*, 2014 (patches, occlusion).
 #
-# **Longer, larger, elsewhere.** The same training from the command line; four times as
+# **Longer, larger, elsewhere.** The same training from the command line; three times as
 # long; shared by two processes; and the usual tutorial program, to compare with:
 #
 # ```

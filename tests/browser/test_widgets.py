@@ -1,4 +1,4 @@
-"""The widgets of chapter 00 in detail, and what is left of widgets where they cannot run."""
+"""Widgets of chapters 00 and 02 in detail, and what is left of widgets where they cannot run."""
 
 import re
 import shutil
@@ -11,14 +11,16 @@ from playwright.sync_api import BrowserContext, Error, Locator, Page, expect
 
 from course_lib.teaching import course
 from course_lib.teaching.exercises import ch00
+from course_lib.teaching.figures.ch02 import PRESETS
 from course_lib.teaching.widgets import WIDGET_VIEW
 
 from .lab import WIDGETS_ARE_SHOWN, Lab, Notebook
-from .test_notebooks import BROKEN, NAMES
+from .test_notebooks import BROKEN, NAMES, _picture, _wait_for_picture
 
 pytestmark = pytest.mark.browser
 START = "00_start_here"
 in_chapter_00 = pytest.mark.parametrize("ran", [START], indirect=True)
+in_chapter_02 = pytest.mark.parametrize("ran", ["02_cnn"], indirect=True)
 
 SEVEN = [(0.25, 0.25), (0.75, 0.25), (0.45, 0.8)]  # corners, as shares of the pad's side
 MEAN_GREY = """(canvas) => {
@@ -126,6 +128,38 @@ def test_a_notebook_that_was_run_and_saved_shows_its_widgets_when_opened_again(
         again.page.close()
 
 
+@in_chapter_02
+def test_each_of_the_nine_numbers_of_a_kernel_changes_the_picture(ran: Notebook):
+    explorer = _kernel_explorer(ran)
+    fields, menu = explorer.locator("input[type=number]"), explorer.locator("select").first
+    expect(fields).to_have_count(9)
+    menu.select_option("nothing")
+    expect(fields.nth(4)).to_have_value("1")
+    for number, field in enumerate(fields.all()):
+        before = _picture(explorer)
+        field.fill(f"{number}.25")
+        field.press("Tab")
+        _wait_for_picture(explorer, before, changed=True)
+    assert [field.input_value() for field in fields.all()] == [f"{n}.25" for n in range(9)]
+    ran.screenshot(explorer, "kernel-typed")
+
+
+@in_chapter_02
+def test_a_kernel_chosen_by_name_fills_the_nine_numbers(ran: Notebook):
+    explorer = _kernel_explorer(ran)
+    fields, menu = explorer.locator("input[type=number]"), explorer.locator("select").first
+    menu.select_option("nothing")
+    fields.nth(0).fill("5")  # so that the first choice below changes something, whatever was there
+    fields.nth(0).press("Tab")
+    for name in ("blur", "sharpen"):
+        before = _picture(explorer)
+        menu.select_option(name)
+        _wait_for_picture(explorer, before, changed=True)
+        for field, value in zip(fields.all(), PRESETS[name], strict=True):
+            expect(field).to_have_value(f"{value:.3g}")
+    ran.screenshot(explorer, "kernel-chosen")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_as_a_web_page_each_widget_is_a_picture_or_text_without_a_network(page: Page, name: str):
     path = course.NOTEBOOKS / f"{name}.ipynb"
@@ -165,6 +199,13 @@ def _drawing_pad(notebook: Notebook) -> Locator:
     widget = notebook.page.locator(".draw-digit")
     widget.scroll_into_view_if_needed()
     return widget
+
+
+def _kernel_explorer(notebook: Notebook) -> Locator:
+    has_numbers = notebook.page.locator("input[type=number]")
+    explorer = notebook.page.locator(".course-explorer").filter(has=has_numbers)
+    explorer.scroll_into_view_if_needed()
+    return explorer
 
 
 def _assert_pad_says_that_nobody_answers(notebook: Notebook) -> None:

@@ -2,6 +2,9 @@
 
 import torch
 import torch.nn.functional as F
+from torch import nn
+
+from course_lib import tensor_ops
 
 RIGHT = {
     "t": (12, 4, 1),
@@ -75,6 +78,18 @@ def without_the_log(logits, labels):
     return 1 - logits.softmax(dim=1)[counts].gather(1, labels[counts][:, None]).mean()
 
 
+def torchs(logits, labels):
+    return F.cross_entropy(logits, labels, ignore_index=-1)
+
+
+def torchs_layer(logits, labels):
+    return nn.CrossEntropyLoss(ignore_index=-1)(logits, labels)
+
+
+def ours(logits, labels):
+    return tensor_ops.cross_entropy(logits, labels, ignore_index=-1)
+
+
 def minus_one_as_an_index(logits, labels):
     return -log_p(logits).gather(1, labels[:, None]).mean()
 
@@ -115,6 +130,7 @@ WRONG = {
         (strides("t[0].expand(5, 3, 4)", (1, 4, 1)), "how far is it from one copy to the next"),
         (strides("t.permute(2, 0, 1).contiguous()", (1, 12, 4)), "is a copy: its numbers lie"),
         (strides("t", (4, 1)), "t has three axes"),
+        (strides("t", [12, 4, 1]), "t: use round brackets"),
         (strides("t", ...), "The stride of t is still open"),
         ({"t": (12, 4, 1)}, "its five names"),
     ],
@@ -133,7 +149,10 @@ WRONG = {
         (summed, "their mean is asked for"),
         (each, "the loss should have shape ()"),
         (overflows, "Which number overflows?"),
-        (without_the_log, "is expected here, not"),
+        (without_the_log, "the labels [0, -1, 1, -1] the loss should be"),
+        (torchs, "`cross_entropy` did the work"),
+        (torchs_layer, "`cross_entropy` did the work"),
+        (ours, "`cross_entropy` did the work"),
         (minus_one_as_an_index, "with RuntimeError"),
     ],
     "1.4": [

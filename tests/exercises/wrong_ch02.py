@@ -1,6 +1,9 @@
 """Plausible wrong answers to the exercises of chapter 02."""
 
 import torch.nn.functional as F
+from torch import nn
+
+from course_lib import cnn
 
 RIGHT = {
     "Conv2d(3, 8, 5)": (8, 28, 28),
@@ -57,8 +60,20 @@ def always_two(images, size):
     return F.max_pool2d(images, 2)
 
 
+def torchs_pooling(images, size):
+    return F.max_pool2d(images, size)
+
+
+def torchs_pooling_layer(images, size):
+    return nn.MaxPool2d(size)(images)
+
+
 def library(image, kernel, stride):
     return F.conv2d(image[None, None], kernel[None, None], stride=stride)[0, 0]
+
+
+def of_the_course(image, kernel, stride):
+    return cnn.conv2d(image[None, None], kernel[None, None], stride=stride)[0, 0]
 
 
 def turned(image, kernel, stride):
@@ -104,10 +119,12 @@ def padded(image, kernel, stride):
 
 WRONG = {
     "2.1": [
-        (shapes("Conv2d(3, 8, 5)", (8, 27, 27)), "Conv2d(3, 8, 5): one off"),
+        (shapes("Conv2d(3, 8, 5)", (8, 27, 27)), "one off. A kernel that spans k"),
         (shapes("Conv2d(3, 8, 5)", (3, 28, 28)), "How many kernels are there?"),
         (shapes("Conv2d(3, 8, 5, padding=2)", (8, 30, 30)), "the height or width is not"),
-        (shapes("Conv2d(3, 8, 3, stride=2, padding=1)", (8, 15, 15)), "padding=1): one off"),
+        (shapes("Conv2d(3, 8, 3, stride=2, padding=1)", (8, 15, 15)), "one off. Divide first"),
+        (shapes("MaxPool2d(2)", (3, 15, 15)), "one off. Divide first"),
+        (shapes("MaxPool2d(2)", [3, 16, 16]), "use round brackets"),
         (shapes("Conv2d(3, 8, 3, dilation=4)", (8, 30, 30)), "How many pixels does it span?"),
         (shapes("MaxPool2d(2)", (8, 16, 16)), "works on each channel alone"),
         (shapes("MaxPool2d(2)", (16, 16)), "a tuple of 3 numbers"),
@@ -119,11 +136,11 @@ WRONG = {
     "2.2": [
         ([[1, 1, 1], [0, 0, 0], [-1, -1, 0]], "where nothing changes at all"),
         ([[1, 1, 1], [1, 1, 1], [1, 1, 1]], "where nothing changes at all"),
-        ([[1, 0, -1], [2, 0, -2], [1, 0, -1]], "to an upright edge, too"),
-        ([[0, 1, 1], [-1, 0, 1], [-1, -1, 0]], "to an upright edge, too"),
+        ([[1, 0, -1], [2, 0, -2], [1, 0, -1]], "to a vertical edge, too"),
+        ([[0, 1, 1], [-1, 0, 1], [-1, -1, 0]], "to a vertical edge, too"),
         ([[-1, -1, -1], [0, 0, 0], [1, 1, 1]], "with the sign reversed"),
         ([[-1, -1, -1], [2, 2, 2], [-1, -1, -1]], "a line detector"),
-        ([[0, 0, 0], [0, 0, 0], [0, 0, 0]], "silent on level edges"),
+        ([[0, 0, 0], [0, 0, 0], [0, 0, 0]], "silent on horizontal edges"),
         ([[1, 1], [-1, -1]], "should have shape (3, 3)"),
         ([[1, 1, 1], [0, 0], [-1, -1, -1]], "Three rows of three numbers"),
         ([[1, 1, 1], [0, ..., 0], [-1, -1, -1]], "Three rows of three numbers"),
@@ -137,6 +154,8 @@ WRONG = {
         (assumes_that_windows_fit, "with RuntimeError"),
         (starts_from_zero, "not where all are negative"),
         (always_two, "7 x 11 pixels pooled by 3 should have shape"),
+        (torchs_pooling, "`max_pool2d` did the work"),
+        (torchs_pooling_layer, "`max_pool2d` did the work"),
     ],
     "2.4": [
         (turned, "The kernel is turned round"),
@@ -147,5 +166,7 @@ WRONG = {
         (not_summed, "should have shape (3, 5)"),
         (largest_product, "the sum of six products"),
         (padded, "should have shape (3, 5)"),
+        (library, "`conv2d` did the work"),
+        (of_the_course, "`conv2d` did the work"),
     ],
 }

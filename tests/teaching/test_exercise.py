@@ -4,10 +4,11 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from course_lib.teaching import exercises, progress
 from course_lib.teaching.exercises import Exercise, Rejected
-from course_lib.teaching.exercises.exercise import NotAttempted, expect_tensor
+from course_lib.teaching.exercises.exercise import NotAttempted, expect_tensor, without
 
 
 def examine(double):
@@ -127,10 +128,26 @@ def test_verify_raises_instead_of_showing(exercise):
 
 def test_expect_tensor():
     expect_tensor(torch.zeros(2, 3), (2, 3), "the scores")
-    with pytest.raises(Rejected, match=r"the scores should have shape \(2, 3\), but have \(3,\)"):
+    with pytest.raises(Rejected, match=r"the scores should have shape \(2, 3\), not \(3,\)"):
         expect_tensor(torch.zeros(3), (2, 3), "the scores")
     with pytest.raises(Rejected, match="a list came back"):
         expect_tensor([1], (1,), "the scores")
+
+
+def test_what_is_forbidden_is_rejected_and_works_again_afterwards():
+    forbidden = without(lambda x: torch.nn.ReLU()(x), "by hand", (F, "relu"))
+    with pytest.raises(Rejected, match="by hand"):
+        forbidden(torch.ones(1))
+    assert F.relu(torch.ones(1)) == 1
+    assert without(lambda x: x + 1, "by hand", (F, "relu"))(1) == 2
+
+
+def test_a_rejection_within_the_answer_is_told_as_it_is():
+    def examine(answer):
+        without(answer, "by hand", (F, "relu"))(torch.ones(1))
+
+    with pytest.raises(Rejected, match="^by hand$"):
+        Exercise("9.3", "t", examine, len, ("a", "b")).verify(lambda x: F.relu(x))
 
 
 # --- progress ----------------------------------------------------------------------------------

@@ -63,14 +63,25 @@ def test_memory_returns_the_places(displayed):
 
 def test_the_graph_is_the_one_autograd_recorded(displayed):
     w, b = (torch.tensor(value, requires_grad=True) for value in (3.0, 1.0))
-    loss = (w * 2 + b) * w  # w is used twice
+    line = w * 2 + b
+    loss = line * w  # w is used twice
     loss.backward(retain_graph=True)
-    drawn = ch01.graph(loss, {"w": w, "b": b}, "c", "a")
+    drawn = ch01.graph(loss, {"w": w, "b": b, "line": line}, "c", "a")
     assert drawn["operations"] == ["mul", "add", "mul"]
     assert sorted(drawn["leaves"]) == ["b = 1", "w = 3"]
     assert sorted(drawn["edges"]) == sorted(
         [("add", "mul"), ("w = 3", "mul"), ("mul", "add"), ("b = 1", "add"), ("w = 3", "mul")]
     )
+    slopes = sorted(zip(drawn["edges"], drawn["slopes"], strict=True))
+    assert [slope for _, slope in slopes] == [3.0, 1.0, 1.0, 2.0, 7.0]  # the line is 7 and w is 3
+    assert w.grad == 13  # drawing leaves it as it was
+
+
+def test_slopes_of_a_value_used_twice_add_up():
+    w = torch.tensor(3.0, requires_grad=True)
+    loss = w * w
+    nodes, ((node, source),) = ch01._walk_back(loss.grad_fn)
+    assert ch01._slopes(loss, nodes) == {(node, source): 6.0}
 
 
 def test_a_leaf_without_a_gradient_and_a_large_one_are_named():

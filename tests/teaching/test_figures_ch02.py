@@ -7,6 +7,7 @@ from torch import nn
 from course_lib import classics, cnn
 from course_lib.teaching import plot, widgets
 from course_lib.teaching.figures import ch02 as figures
+from course_lib.teaching.figures import ch02_lab as lab_figures
 
 IMAGE = torch.arange(64.0).view(1, 8, 8) / 64
 
@@ -26,20 +27,20 @@ def test_a_preset_is_applied_as_named():
     assert figures.filter_image(IMAGE, figures.PRESETS["nothing"], padding=1).equal(IMAGE[0])
     blurred = figures.filter_image(IMAGE, figures.PRESETS["blur"])
     assert torch.allclose(blurred, IMAGE[0, 1:-1, 1:-1])  # a plane is its own mean
-    for name in ("upright edges", "level edges", "outline"):
+    for name in ("vertical edges", "horizontal edges", "outline"):
         flat = figures.filter_image(torch.ones(1, 8, 8), figures.PRESETS[name])
         assert flat.abs().max() == 0, name
 
 
-def test_upright_and_level_edges_are_each_others_transpose():
-    upright = torch.tensor(figures.PRESETS["upright edges"]).view(3, 3)
-    assert torch.tensor(figures.PRESETS["level edges"]).view(3, 3).equal(upright.T)
+def test_vertical_and_horizontal_edges_are_each_others_transpose():
+    vertical = torch.tensor(figures.PRESETS["vertical edges"]).view(3, 3)
+    assert torch.tensor(figures.PRESETS["horizontal edges"]).view(3, 3).equal(vertical.T)
 
 
 def test_choosing_a_preset_sets_the_nine_fields_and_changes_the_value_once():
     editor, values = figures.KernelEditor(), []
     editor.observe(lambda change: values.append(change["new"]), names="value")
-    assert editor.value == figures.PRESETS["upright edges"]
+    assert editor.value == figures.PRESETS["vertical edges"]
     editor.children[0].value = "sharpen"
     assert values == [figures.PRESETS["sharpen"]]
     fields = [field.value for row in editor.children[1:] for field in row.children]
@@ -101,7 +102,9 @@ def test_tables_return_their_numbers_and_bear_infinity(displayed):
 
 
 def test_paddings_return_the_top_rows(displayed):
-    rows = figures.paddings(IMAGE, 2, "c", "a")
+    drawn = figures.paddings(IMAGE, 2, "c", "a")
+    assert drawn["numbers"] == {"zeros": 0, "reflect": 13, "replicate": 1, "circular": 19}
+    rows = drawn["rows"]
     assert rows["zeros"] == [0.0] * 12
     assert rows["reflect"][2:-2] == IMAGE[0, 2].tolist()
     assert rows["replicate"][2:-2] == IMAGE[0, 0].tolist()
@@ -134,3 +137,54 @@ def test_occlusion_and_answers_can_be_drawn(displayed):
     some, others = torch.full((10,), 0.1), torch.eye(10)[3]
     pictures = [png(figures.answers_figure(IMAGE, {"A": p, "B": others})) for p in (some, others)]
     assert pictures[0] != pictures[1]
+
+
+# --- the lab -----------------------------------------------------------------------------------
+
+
+def test_the_bars_of_uniform_weights_are_level_within_their_bounds(displayed):
+    weights = torch.rand(100_000, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    shares = torch.tensor(lab_figures.first_weights(weights / 3, 1 / 3, "c", "a")["shares"])
+    assert shares.shape == (36,) and abs(shares.sum() - 1) < 1e-5
+    assert shares[:6].sum() == shares[-6:].sum() == 0  # beyond the bounds
+    assert (shares[6:-6] - 1 / 24).abs().max() < 0.004
+    narrow = torch.tensor(lab_figures.first_weights(weights / 6, 1 / 3, "c", "a")["shares"])
+    assert narrow[:12].sum() == 0 and narrow[12:-12].min() > 0
+
+
+def test_the_part_cut_out_of_nine_tiles_continues_on_the_other_side(displayed):
+    image = torch.arange(20.0).view(1, 4, 5)
+    part = lab_figures.tiles(image, 2, "c", "a")
+    assert part.shape == (1, 8, 9)
+    assert part[0, 2:-2, 2:-2].equal(image[0])
+    assert part[0, 0, 2:-2].equal(image[0, -2]) and part[0, 2:-2, -1].equal(image[0, :, 1])
+
+
+def test_columns_return_what_they_draw(displayed):
+    panels = {"a": {"x": 1, "y": 12345.6}, "b": {"x": 0.5, "y": 0}}
+    assert lab_figures.columns(panels, "c", "a") == panels
+    assert labels(displayed) == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("x", "log"), [((1, 10, 100), "xy"), (("p", "q", "r"), "y"), (range(3), "")]
+)
+def test_lines_are_the_means_of_the_seeds(displayed, x, log):
+    values = torch.tensor([[1.0, 2, 3], [3, 4, 8]])
+    drawn = lab_figures.lines(x, {"": {"n": values}}, ("x", "y"), "c", "a", log=log)
+    assert drawn == {"": {"n": [2.0, 3.0, 5.5]}}
+
+
+def test_error_bars_are_standard_errors_and_places_follow_the_scale(displayed, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plot, "show", lambda fig, *_: drawn.append(fig))
+    values = torch.tensor([[1.0, 1.0], [3.0, 1.0], [5.0, 1.0], [7.0, 1.0]])
+    for log in ("", "x"):
+        lab_figures.lines((1, 2000), {"": {"n": values}}, ("x", "y"), "c", "a", log=log)
+    for fig, places in zip(drawn, ([0, 1], [1, 2000]), strict=True):
+        ax = fig.axes[0]
+        (_, _, (bars,)) = ax.containers[0]
+        low, high = bars.get_segments()[0][:, 1]
+        assert high - low == pytest.approx(2 * values[:, 0].std().item() / 4**0.5)
+        assert ax.lines[0].get_xdata().tolist() == places
+        assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2k"]

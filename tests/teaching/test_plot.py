@@ -54,6 +54,13 @@ def test_training_curve_returns_the_losses_and_their_moving_mean(displayed):
     assert data["smooth"][-1] == pytest.approx(sum(data["loss"][-20:]) / 20)
 
 
+def test_every_new_epoch_gets_a_line(displayed):
+    for epoch in (None, 100, 30, 50):  # of 100 steps: no line for the first two
+        plot.training_curve(history(), "c", "a", epoch=epoch)
+    none, past, three, one = (bundle["image/png"] for bundle, _ in displayed[::2])
+    assert none == past and len({none, three, one}) == 3
+
+
 def test_bars_return_their_values(displayed):
     assert plot.bars({"a": 1.0, "b": 2.0}, "%", "c", "a", errors={"a": 0.1, "b": 0.1}) == {
         "a": 1.0,

@@ -143,6 +143,13 @@ def test_verdict_outputs_are_stable_but_for_the_evidence(displayed):
     assert "&lt;so&gt;" in first["text/html"]
 
 
+def test_backticks_of_a_verdict_are_set_as_code(displayed):
+    report.verdict("1.1", "`view` is <so>", "false", "`view` refused")
+    assert "“<code>view</code> is &lt;so&gt;”" in displayed[0][0]["text/html"]
+    assert "<code>view</code> refused]" in displayed[0][0]["text/html"]
+    assert "`view` refused" in displayed[0][0]["text/plain"]
+
+
 def test_unknown_outcome():
     with pytest.raises(ValueError, match="outcome is 'maybe'"):
         report.verdict("1.1", "It is so", "maybe", "5 s")

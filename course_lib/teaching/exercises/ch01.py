@@ -1,9 +1,11 @@
 """Exercises and quizzes of chapter 01."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from course_lib.teaching.exercises.exercise import Exercise, Rejected, expect_tensor
+from course_lib import tensor_ops
+from course_lib.teaching.exercises.exercise import Exercise, Rejected, expect_tensor, without
 from course_lib.teaching.quiz import Choice, Quiz
 
 RIGHT_STRIDES = {
@@ -29,6 +31,8 @@ def examine_strides(answer: dict[str, tuple[int, ...]]) -> None:
         given = answer[name]
         if given is ...:
             raise Rejected(f"The stride of {name} is still open.")
+        if isinstance(given, list):
+            raise Rejected(f"{name}: use round brackets, for a stride is a tuple, not a list.")
         if not isinstance(given, tuple) or len(given) != 3:
             raise Rejected(f"{name} has three axes, so its stride is a tuple of three numbers.")
         if given != right:
@@ -101,12 +105,19 @@ def examine_masked_loss(loss) -> None:
     if torch.allclose(value, expected * 2):
         raise Rejected("That is the sum over the items that count; their mean is asked for.")
     if not torch.allclose(value, expected):
-        raise Rejected(f"{expected.item():.4f} is expected here, not {value.item():.4f}.")
+        raise Rejected(
+            f"For the logits {logits.tolist()} and the labels {labels.tolist()} the loss should be "
+            f"{expected.item():.4f}, not {value.item():.4f}."
+        )
     if not torch.allclose(loss(1000 * logits, labels), torch.tensor(0.0), atol=1e-4):
         raise Rejected(
             "Right for small logits. For logits of some thousands the loss should be 0 here, but "
             f"{loss(1000 * logits, labels).item()} came back. Which number overflows?"
         )
+    torchs = (
+        "Right, but `cross_entropy` did the work, and this exercise is about doing it yourself."
+    )
+    without(loss, torchs, (F, "cross_entropy"), (tensor_ops, "cross_entropy"))(logits, labels)
 
 
 def solve_masked_cross_entropy(logits, labels):
@@ -158,7 +169,7 @@ strides = Exercise(
 
 distances = Exercise(
     number="1.2",
-    title="all distances without a loop",
+    title="all distances",
     examine=examine_distances,
     solution=solve_squared_distances,
     hints=(
@@ -189,7 +200,7 @@ windows = Exercise(
     examine=examine_windows,
     solution=solve_windows,
     hints=(
-        "Write down, for a signal 0, 1, 2, 3 and windows of 2, the table that shall come out. How "
+        "Write down, for a signal 0, 1, 2, 3 and windows of 2, the table that should come out. How "
         "many places is one step to the right, and how many is one step down?",
         "Both strides are the same. Do not write 1: ask the signal for its own stride, because it "
         "may be a view itself.",

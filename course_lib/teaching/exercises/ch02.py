@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from course_lib.teaching.exercises.exercise import Exercise, Rejected, expect_tensor
+from course_lib import cnn
+from course_lib.teaching.exercises.exercise import Exercise, Rejected, expect_tensor, without
 from course_lib.teaching.quiz import Choice, Quiz
 
 RIGHT_SHAPES = {
@@ -24,6 +25,8 @@ def examine_shapes(answer: dict[str, tuple[int, ...]]) -> None:
         given = answer[name]
         if given is ...:
             raise Rejected(f"The shape for {name} is still open.")
+        if isinstance(given, list):
+            raise Rejected(f"{name}: use round brackets, for a shape is a tuple, not a list.")
         if not isinstance(given, tuple) or len(given) != len(right):
             raise Rejected(f"{name}: a tuple of {len(right)} numbers is asked for.")
         if given != right:
@@ -42,6 +45,8 @@ def _wrong_shape(name: str, given: tuple[int, ...], right: tuple[int, ...]) -> s
     if given == (right[0], 30, 30) and "dilation" in name:
         return f"{name}: the kernel's nine weights lie apart. How many pixels does it span?"
     if abs(given[1] - right[1]) == 1 and given[1] == given[2]:
+        if "stride" in name or name.startswith("MaxPool"):
+            return f"{name}: one off. Divide first, round down, and add 1 last."
         return f"{name}: one off. A kernel that spans k of n pixels fits at n - k + 1 places."
     return f"{name}: the channels are right, the height or width is not. Put the numbers in."
 
@@ -57,25 +62,25 @@ def examine_kernel(answer) -> None:
     def response(image: Tensor) -> Tensor:
         return F.conv2d(image[None, None], kernel[None, None])[0, 0]
 
-    flat, level = torch.ones(5, 5), torch.zeros(6, 6)
-    level[:3] = 1.0  # bright above, dark below
+    flat, horizontal = torch.ones(5, 5), torch.zeros(6, 6)
+    horizontal[:3] = 1.0  # bright above, dark below
     if response(flat).abs().max() > 1e-4:
         raise Rejected(
             "It answers where nothing changes at all. What must the nine weights sum to?"
         )
-    if response(level.T).abs().max() > 1e-4:
+    if response(horizontal.T).abs().max() > 1e-4:
         raise Rejected(
-            "It answers to an upright edge, too: bright on the left, dark on the right. Let the "
+            "It answers to a vertical edge, too: bright on the left, dark on the right. Let the "
             "weights of each row be alike."
         )
-    found = response(level)
+    found = response(horizontal)
     if found.abs().max() < 1e-4:
         raise Rejected(
-            "It is silent on level edges, too. Compare what is above with what is below."
+            "It is silent on horizontal edges, too. Compare what is above with what is below."
         )
     if found.max() < -found.min():
         raise Rejected(
-            "It finds level edges, but with the sign reversed: bright above is positive."
+            "It finds horizontal edges, but with the sign reversed: bright above is positive."
         )
     if found.min() < -1e-4:
         raise Rejected("Beside the edge it answers with the opposite sign: a line detector.")
@@ -106,6 +111,9 @@ def examine_max_pool(max_pool) -> None:
             raise Rejected(f"Right for 4 x 4 pixels, but not for 7 x 11 with windows of {size}.")
     if not torch.allclose(max_pool(images - 9, 2), F.max_pool2d(images - 9, 2)):
         raise Rejected("Right for images with positive values, but not where all are negative.")
+    torchs = "Right, but `max_pool2d` did the work, and this exercise is about doing it yourself."
+    forbidden = [(module, "max_pool2d") for module in (F, torch, cnn)]
+    without(max_pool, torchs, *forbidden)(images, 2)
 
 
 def solve_max_pool(images, size):
@@ -145,6 +153,9 @@ def examine_correlate(correlate) -> None:
             raise Rejected(
                 f"Right with stride 1, but not with stride {stride}. Where do windows start?"
             )
+    torchs = "Right, but `conv2d` did the work, and this exercise is about doing it yourself."
+    forbidden = [(module, "conv2d") for module in (F, torch, cnn)]
+    without(correlate, torchs, *forbidden)(image, kernel, 1)
 
 
 def _correlate(image: Tensor, kernel: Tensor, stride: int) -> Tensor:
@@ -172,20 +183,20 @@ shapes = Exercise(
 
 kernel = Exercise(
     number="2.2",
-    title="a kernel for level edges",
+    title="a kernel for horizontal edges",
     examine=examine_kernel,
     solution=RIGHT_KERNEL,
     hints=(
         "Above the edge the pixels are 1, below it 0. Which rows of the kernel should count for, "
         "and which against? On an image that is 1 everywhere the two must cancel.",
-        "Look at the kernel for upright edges in the explorer. What it does from left to right, "
+        "Look at the kernel for vertical edges in the explorer. What it does from left to right, "
         "yours should do from top to bottom.",
     ),
 )
 
 max_pool = Exercise(
     number="2.3",
-    title="max pooling without a loop",
+    title="max pooling by hand",
     examine=examine_max_pool,
     solution=solve_max_pool,
     hints=(
@@ -227,7 +238,7 @@ weights_and_size = Quiz(
         ),
         Choice(
             "It raises an error, since it was made for another size",
-            "Nothing in the layer says a size. The *linear* layer at a network's end is what "
+            "Nothing in the layer says a size. The linear layer at a network's end is what "
             "complains, unless an average over all places comes before it.",
         ),
     ),

@@ -6,8 +6,11 @@ import linecache
 import textwrap
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from IPython.display import display
@@ -124,7 +127,28 @@ def expect_tensor(value: Any, shape: tuple[int, ...], what: str) -> None:
     if not isinstance(value, torch.Tensor):
         raise Rejected(f"{what} should be a tensor, but a {type(value).__name__} came back")
     if tuple(value.shape) != shape:
-        raise Rejected(f"{what} should have shape {shape}, but have {tuple(value.shape)}")
+        raise Rejected(f"{what} should have shape {shape}, not {tuple(value.shape)}")
+
+
+def without(
+    function: Callable, reason: str, *forbidden: tuple[ModuleType, str]
+) -> Callable[..., Any]:
+    """`function`, but it is rejected for `reason` when it calls a function that is forbidden.
+
+    Args:
+        forbidden: modules and names in them, e.g. (F, "conv2d"); layers that call it count, too.
+    """
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise Rejected(reason)
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        with ExitStack() as stack:
+            for module, name in forbidden:
+                stack.enter_context(patch.object(module, name, refuse))
+            return function(*args, **kwargs)
+
+    return called
 
 
 def _guard(function: Callable) -> Callable:
@@ -135,6 +159,8 @@ def _guard(function: Callable) -> Callable:
             value = function(*args, **kwargs)
         except NotImplementedError:
             raise NotAttempted from None
+        except Rejected:
+            raise
         except Exception as error:
             raise Rejected(_explain(error, function)) from error
         if is_stub(value):

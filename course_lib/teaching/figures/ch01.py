@@ -5,7 +5,7 @@ and return what they drew.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import matplotlib
 import torch
@@ -116,28 +116,31 @@ def broadcasting_figure(a: Sequence[int], b: Sequence[int]) -> Figure:
 
 
 def graph(loss: Tensor, names: Mapping[str, Tensor], caption: str, alt: str) -> dict[str, list]:
-    """The graph that autograd recorded on the way to `loss`, leaves with value and gradient.
+    """The graph that autograd recorded on the way to `loss`: leaves with value and gradient,
+    arrows with the slope of the operation that they lead to.
 
     Args:
-        loss: a scalar; call `backward(retain_graph=True)` before, so that there are gradients.
-        names: of the leaves, e.g. {"w": w}.
+        loss: a scalar made of scalars, after `backward(retain_graph=True)`.
+        names: of the leaves, e.g. {"w": w}, and of what between is to show its value.
 
     Returns:
-        "operations" and "leaves", each from the loss backwards, and "edges" as pairs of labels.
+        "operations" and "leaves" from the loss backwards, "edges" as pairs of labels, "slopes".
     """
     depth, edges = _walk_back(loss.grad_fn)
+    slopes = _slopes(loss, depth)
     leaves = {id(tensor): name for name, tensor in names.items()}
     label = {node: _label(node, leaves) for node in depth}
-    label[loss.grad_fn] += f"\nloss = {loss.item():g}"
-    layers: dict[int, list] = {}
-    for node, level in depth.items():
-        layers.setdefault(level, []).append(node)
-    deepest = max(layers)
-    place = {}
-    for level, nodes in layers.items():
-        for row, node in enumerate(nodes):
-            place[node] = (deepest - level, (len(nodes) - 1) / 2 - row)
-    fig, axes = plot.figure(10.5, 4.2)
+    for name, tensor in [*names.items(), ("loss", loss)]:
+        if tensor.grad_fn is not None:
+            label[tensor.grad_fn] += f"\n{name} = {tensor.item():g}"
+    deepest = max(depth.values())
+    layers = {n: [node for node in depth if depth[node] == n] for n in range(deepest + 1)}
+    place = {
+        node: (deepest - level, (len(nodes) - 1) / 2 - row)
+        for level, nodes in layers.items()
+        for row, node in enumerate(nodes)
+    }
+    fig, axes = plot.figure(11, 3.2)
     ax = axes[0, 0]
     plot.hide_axes(ax)
     ax.grid(False)
@@ -145,22 +148,24 @@ def graph(loss: Tensor, names: Mapping[str, Tensor], caption: str, alt: str) -> 
     ax.set(xlim=(-0.6, deepest + 0.6), ylim=(-top, top))
     for node, (x, y) in place.items():
         is_leaf = hasattr(node, "variable")
-        box = {
-            "boxstyle": "round,pad=0.5",
-            "edgecolor": plot.BLUE if is_leaf else plot.ORANGE,
-            "facecolor": "#dcebf5" if is_leaf else "#fdf3dd",
-        }
+        edge, face = (plot.BLUE, "#dcebf5") if is_leaf else (plot.ORANGE, "#fdf3dd")
+        box = {"boxstyle": "round,pad=0.5", "edgecolor": edge, "facecolor": face}
         ax.text(x, y, label[node], ha="center", va="center", fontsize=13, bbox=box)
     for node, source in edges:
         arrow = {"arrowstyle": "-|>", "color": GREY, "linewidth": 1.6}
         arrow |= {"shrinkA": _reach(label[source]), "shrinkB": _reach(label[node])}
         ax.annotate("", place[node], place[source], arrowprops=arrow)
+        middle = [sum(ends) / 2 for ends in zip(place[node], place[source], strict=True)]
+        look = {"ha": "center", "va": "bottom", "fontsize": 12, "color": plot.RED}
+        text = f"slope {slopes[node, source]:g}"
+        ax.annotate(text, middle, (0, 7), textcoords="offset points", **look)
     plot.show(fig, caption, alt)
     words = {node: text.split("\n")[0] for node, text in label.items()}
     return {
         "operations": [words[node] for node in depth if not hasattr(node, "variable")],
         "leaves": [words[node] for node in depth if hasattr(node, "variable")],
         "edges": [(words[source], words[node]) for node, source in edges],
+        "slopes": [slopes[edge] for edge in edges],
     }
 
 
@@ -356,6 +361,27 @@ def _walk_back(start) -> tuple[dict, list[tuple]]:
                 depth[source] = depth[node] + 1
                 waiting.append(source)
     return depth, edges
+
+
+def _slopes(loss: Tensor, nodes: Iterable) -> dict[tuple, float]:
+    """For each pair of a node and its source: how much the one grows per unit of the other."""
+    slopes: dict[tuple, float] = {}
+
+    def watch(node):
+        def note(towards: Sequence[Tensor | None], arrived: Sequence[Tensor]) -> None:
+            for (source, _), gradient in zip(node.next_functions, towards, strict=True):
+                if source is not None:
+                    slope = (gradient / arrived[0]).item()
+                    slopes[node, source] = slopes.get((node, source), 0.0) + slope
+
+        return node.register_hook(note)
+
+    hooks = [watch(node) for node in nodes if not hasattr(node, "variable")]
+    leaves = [node.variable for node in nodes if hasattr(node, "variable")]
+    torch.autograd.grad(loss, leaves, retain_graph=True)  # unlike backward, it changes no leaf
+    for hook in hooks:
+        hook.remove()
+    return slopes
 
 
 def _label(node, leaves: Mapping[int, str]) -> str:

@@ -22,8 +22,8 @@ from course_lib.teaching import plot
 GREY, PALE = "#8a8a85", "#eeeeea"
 DIVERGING = "RdBu"  # red: negative, white: zero, blue: positive
 PRESETS = {
-    "upright edges": (1, 0, -1, 2, 0, -2, 1, 0, -1),
-    "level edges": (1, 2, 1, 0, 0, 0, -1, -2, -1),
+    "vertical edges": (1, 0, -1, 2, 0, -2, 1, 0, -1),
+    "horizontal edges": (1, 2, 1, 0, 0, 0, -1, -2, -1),
     "outline": (-1, -1, -1, -1, 8, -1, -1, -1, -1),
     "blur": (1 / 9,) * 9,
     "sharpen": (0, -1, 0, -1, 5, -1, 0, -1, 0),
@@ -40,7 +40,7 @@ class KernelEditor(ipywidgets.VBox):
 
     value = traitlets.Tuple()
 
-    def __init__(self, preset: str = "upright edges"):
+    def __init__(self, preset: str = "vertical edges"):
         self._menu = ipywidgets.Dropdown(options=list(PRESETS), value=preset, description="kernel")
         layout = ipywidgets.Layout(width="5.5em")
         self._fields = [
@@ -131,18 +131,30 @@ def tables(named: Mapping[str, Tensor], caption: str, alt: str) -> dict[str, lis
 
 
 def paddings(image: Tensor, padding: int, caption: str, alt: str) -> dict[str, list]:
-    """One image (1, H, W) in its four kinds of frame; returns the top row of each."""
-    fig, axes = plot.figure(11.5, 3.3, columns=len(cnn.PADDING_MODES))
-    drawn = {}
-    for ax, mode in zip(axes[0], cnn.PADDING_MODES, strict=True):
+    """A table from 1 to 25 and one image (1, H, W), each in its four kinds of frame.
+
+    In the tables the upper left corner and the pixel that it repeats are marked.
+
+    Returns:
+        For each kind the number in that corner, and the image's top row: "numbers" and "rows".
+    """
+    fig, axes = plot.figure(11.5, 6.4, rows=2, columns=len(cnn.PADDING_MODES))
+    table, numbers, rows = torch.arange(1.0, 26).view(1, 1, 5, 5), {}, {}
+    for (above, below), mode in zip(axes.T, cnn.PADDING_MODES, strict=True):
+        counted = cnn.pad2d(table, 2, mode)[0, 0]
+        _draw_table(above, counted, mode, size=10)
+        numbers[mode] = int(counted[0, 0])
+        places = (table[0, 0] == counted[0, 0]).nonzero() + 2  # none for a frame of zeros
+        for row, column in [[0, 0], *places.tolist()]:
+            _outline(above, row, column, 1, 1, plot.RED)
+        _outline(above, 2, 2, 5, 5, plot.ORANGE)
         padded = cnn.pad2d(image[None], padding, mode)[0, 0]
-        ax.imshow(padded.numpy(), cmap="gray", vmin=0, vmax=1)
-        _outline(ax, padding, padding, *image.shape[1:], plot.ORANGE)
-        ax.set_title(mode)
-        _bare(ax)
-        drawn[mode] = padded[0].tolist()
+        below.imshow(padded.numpy(), cmap="gray", vmin=0, vmax=1)
+        _outline(below, padding, padding, *image.shape[1:], plot.ORANGE)
+        _bare(below)
+        rows[mode] = padded[0].tolist()
     plot.show(fig, caption, alt)
-    return drawn
+    return {"numbers": numbers, "rows": rows}
 
 
 def windows(options: Mapping[str, Mapping[str, int]], size: int, caption: str, alt: str) -> dict:
@@ -267,7 +279,9 @@ def _outline(ax: Axes, row: float, column: float, height: float, width: float, c
     ax.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=color, linewidth=2))
 
 
-def _draw_table(ax: Axes, matrix: Tensor, title: str, *, signed: bool = False) -> None:
+def _draw_table(
+    ax: Axes, matrix: Tensor, title: str, *, signed: bool = False, size: int = 13
+) -> None:
     """A matrix as coloured cells with their numbers; each colour map leaves the text legible."""
     values = matrix.double()
     finite = values[values.isfinite()].abs()
@@ -276,7 +290,7 @@ def _draw_table(ax: Axes, matrix: Tensor, title: str, *, signed: bool = False) -
     ax.imshow(values.numpy(), cmap=color, vmin=low, vmax=1.6 * limit)
     for row, line in enumerate(values.tolist()):
         for column, number in enumerate(line):
-            ax.text(column, row, f"{number:.3g}", ha="center", va="center", fontsize=13)
+            ax.text(column, row, f"{number:.3g}", ha="center", va="center", fontsize=size)
     ax.set_title(title)
     _bare(ax)
 

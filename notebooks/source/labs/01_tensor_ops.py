@@ -125,15 +125,16 @@ report.verdict(
 
 # %% [markdown]
 # Nearly all of them return the tensor they have changed, so that calls can be chained, as in
-# `x.add_(1).relu_()`. The two that clip gradients follow no rule: one returns the norm it measured,
-# which is worth logging, the other returns nothing.
+# `x.add_(1).relu_()`. The two that clip gradients, that is shorten them, follow no rule: one
+# returns the norm it measured, which is worth logging, the other returns nothing.
 
 # %% [markdown]
-# ## 1.6 · “`reduction="none"`, sum, and dividing the step by the batch equals `"mean"`”
+# ## 1.6 · “Summing losses and dividing the learning rate by the batch size is taking their mean”
 #
 # The gradient of a sum of N losses is N times that of their mean. Dividing the learning rate by N
-# should make up for it. Does it, for every optimizer? Five steps each, in float64, with torch's and
-# with ours.
+# should make up for it. Does it, for every optimizer? Two additions are on trial as well. *Weight
+# decay* pulls every weight a little towards 0 at each step. *Clipping* shortens a gradient that is
+# longer than a given length to that length. Five steps each, with torch's optimizers and with ours.
 
 # %%
 generator = runtime.seed_everything(0)
@@ -190,7 +191,7 @@ else:
     outcome = "depends: it is where the step is linear in the gradient" if same else "false"
 report.verdict(
     "1.6",
-    '`reduction="none"` + sum + dividing the step by the batch equals `reduction="mean"`',
+    "Summing losses and dividing the learning rate by the batch size is taking their mean",
     outcome=outcome,
     evidence=f"equal after five steps: {', '.join(same)}; the largest difference among the others "
     f"is {100 * max(gaps.values()):.0f} %",
@@ -333,7 +334,7 @@ report.equal("the gradients", one.grad[:, 0], two.grad[:, 1], atol=1e-12)
 gap = (difference - one[:, 0].detach()).abs().max().item()
 report.verdict(
     "1.9",
-    "Two-class problems can be trained as multi-class",
+    "A yes-or-no question can be trained as one with two classes",
     outcome="true" if gap < 1e-10 else "false",
     evidence=f"after ten steps the weights differ by {gap:.0e} at most",
 )
@@ -485,7 +486,7 @@ drawn = figures.noise(
     {"different digits": real.mean(dim=0).tolist(), "copies of one": same.mean(dim=0).tolist()},
     caption="Four times as many digits halve the noise. Copies tell nothing new, however many.",
     alt="Noise against batch size, both axes logarithmic: different digits fall along a straight "
-    "line of slope minus one half, copies stay level.",
+    "line of slope minus one half, copies do not fall.",
 )
 x = torch.tensor(sizes).log()
 slopes = ((x - x.mean()) * real.log()).sum(dim=1) / (x - x.mean()).square().sum()  # of each seed
@@ -508,10 +509,10 @@ report.holds("the power is about minus one half", -0.6 < slopes.mean().item() < 
 # noise costs four times the work: beyond some size, more steps are the better buy.
 
 # %% [markdown]
-# ## 1.13 · “The attributes of a module are found because that is how Python works”
+# ## 1.13 · “A module finds the layers in any of its attributes”
 #
-# `self.layer = nn.Linear(...)` is plain Python. How does the optimizer find it, and what if the
-# layer stands in a list?
+# `self.layer = nn.Linear(...)` looks like plain Python. How does the optimizer find the layer, and
+# what if it stands in a list?
 
 
 # %%
@@ -529,24 +530,25 @@ for hold in (list, nn.ModuleList):
     runtime.seed_everything(0)
     model = Model(hold)
     before = [layer.weight.detach().clone() for layer in model.layers]
-    optimizer = torch.optim.SGD([*model.parameters(), torch.zeros(1, requires_grad=True)], 0.1)
+    one_more = torch.zeros(1, requires_grad=True)  # without any tensor an optimizer raises an error
+    optimizer = torch.optim.SGD([*model.parameters(), one_more], 0.1)
     model(torch.ones(8, 4)).square().mean().backward()
     optimizer.step()
     pairs = zip(model.layers, before, strict=True)
     moved = sum(not layer.weight.equal(old) for layer, old in pairs)
-    found = len(list(model.parameters()))
-    facts[hold.__name__] = (found, moved, len(model.state_dict()))
-    print(f"{hold.__name__:<11}parameters found {found}, layers moved {moved}, saved {found}")
+    found, saved = len(list(model.parameters())), len(model.state_dict())
+    facts[hold.__name__] = (found, moved, saved)
+    print(f"{hold.__name__:<11}{found} tensors found, {moved} layers moved, {saved} saved")
 
 # %%
 single = nn.Module()
 single.layer = nn.Linear(2, 2)
-kept = "layer" in vars(single)
-print("in the object's own dictionary:", kept, " in _modules:", "layer" in single._modules)
+print("is the layer where Python puts attributes?", "layer" in vars(single))
+print("is it in _modules?", "layer" in single._modules)
 report.verdict(
     "1.13",
-    "Module attributes are found because of Python",
-    outcome="true" if kept or facts["list"] == facts["ModuleList"] else "false",
+    "A module finds the layers in any of its attributes",
+    outcome="true" if facts["list"] == facts["ModuleList"] else "false",
     evidence=f"in a list {facts['list'][0]} parameters are found and {facts['list'][1]} layers "
     f"trained, in a ModuleList {facts['ModuleList'][0]} and {facts['ModuleList'][1]}",
 )
