@@ -433,7 +433,7 @@ depth_picker = widgets.explore(
     alt="Training loss of a plain and a residual network, beside what both know by depth.",
     caption="Blue: residual, red: plain. Where the left panel's curves lie on each other, depth "
     "does no harm yet. The bars are standard errors over the seeds.",
-    layers=ipywidgets.SelectionSlider(options=layer_numbers, value=44, description="layers"),
+    layers=ipywidgets.Dropdown(options=layer_numbers, value=44, description="layers"),
 )
 
 # %%
