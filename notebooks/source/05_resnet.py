@@ -424,12 +424,12 @@ report.verdict(
 import ipywidgets
 
 layer_numbers = figures.depths_of(depth.values("loss"))
-scores = {
+by_depth = {
     "training images": depth.values("train_accuracy"),
     "other images": depth.values("test_accuracy"),
 }
 depth_picker = widgets.explore(
-    lambda layers: figures.depth_figure(depth.values("loss"), scores, layers),
+    lambda layers: figures.depth_figure(depth.values("loss"), by_depth, layers),
     alt="Training loss of a plain and a residual network, beside what both know by depth.",
     caption="Blue: residual, red: plain. Where the left panel's curves lie on each other, depth "
     "does no harm yet. The bars are standard errors over the seeds.",
@@ -438,7 +438,7 @@ depth_picker = widgets.explore(
 
 # %%
 for layers in layer_numbers:
-    plain, residual = (scores["training images"][f"{layers} {k}"] for k in figures.KINDS)
+    plain, residual = (by_depth["training images"][f"{layers} {k}"] for k in figures.KINDS)
     gap, noise = (residual - plain).mean(), (residual - plain).std() / len(plain) ** 0.5
     report.value(f"{layers} layers, residual less plain", f"{gap:+.1f} ± {noise:.1f}", "points")
 report.holds("at the largest depth the shortcut wins", bool(gap > 1))
