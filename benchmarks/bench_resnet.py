@@ -14,6 +14,7 @@ import torchvision
 from torch import Tensor, nn
 
 from course_lib import resnet, runtime
+from course_lib.weights import load_weights
 
 ROUNDS, THREADS = 15, 2
 SHAPE, CLASSES = (32, 3, 64, 64), 1000
@@ -24,7 +25,7 @@ CPU = torch.device("cpu")
 def make_networks() -> dict[str, nn.Module]:
     """Torchvision's network and ours, with torchvision's fresh weights."""
     theirs, ours = torchvision.models.resnet18(), resnet.resnet18()
-    resnet.load_weights(ours, theirs.state_dict())
+    load_weights(ours, theirs.state_dict())
     networks = {"torchvision": theirs, "ours": ours}
     return {name: n.to(memory_format=torch.channels_last) for name, n in networks.items()}
 

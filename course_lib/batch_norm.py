@@ -173,8 +173,7 @@ def batch_norm(
         shift = bias - running_mean * scale  # (C,)
         return (_widen(x) * _per_channel(scale, x) + _per_channel(shift, x)).to(x.dtype)
     count = x.numel() // x.shape[1]  # values of a channel
-    allowed = "allowed in training are at least two values in each channel"
-    _require(count > 1, f"x has shape {tuple(x.shape)}; {allowed}")
+    _check_values(x, count, "allowed in training are at least two values in each channel")
     out, _, mean, var = BatchNormFunction.apply(x, weight, bias, eps)
     if known:
         with torch.no_grad():
@@ -266,7 +265,8 @@ class GroupNorm(nn.Module):
     """Normalise each example (N, C, ...) by itself, in `num_groups` groups of channels.
 
     One group is layer norm over (C, ...) with a weight for each channel; a group for each channel
-    is instance norm. Source: Wu and He 2018.
+    is instance norm. A single value in a group is refused, as it would become 0; torch refuses it
+    in a batch of one only. Source: Wu and He 2018.
     """
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True):
@@ -282,6 +282,7 @@ class GroupNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         _check_channels(x, range(2, 6), self.num_channels)
         grouped = _widen(x).unflatten(1, (self.num_groups, -1))  # (N, groups, C / groups, ...)
+        _check_values(x, grouped[0, 0].numel(), "allowed are at least two values in each group")
         x_hat, _, _ = normalise(grouped, range(2, grouped.ndim), self.eps)
         weights = (_per_channel(p, x) if p is not None else None for p in (self.weight, self.bias))
         return _scale(x_hat.view(x.shape), *weights).to(x.dtype)  # (N, C, ...)
@@ -309,6 +310,7 @@ class InstanceNorm2d(BatchNorm2d):
         if self.track_running_stats and not self.training:
             statistics = (self.running_mean, self.running_var)
             return batch_norm(x, *statistics, self.weight, self.bias, eps=self.eps)
+        _check_values(x, x.shape[2:].numel(), "allowed are at least two pixels in each channel")
         apart = x.flatten(0, 1).unsqueeze(0)  # (1, N C, H, W): a batch of one image
         names = ("running_mean", "running_var", "weight", "bias")
         tensors = [getattr(self, name) for name in names]
@@ -361,6 +363,10 @@ def _check_channels(x: Tensor, axes: Sequence[int], channels: int) -> None:
     allowed = f"allowed are {' or '.join(map(str, axes))} axes with {channels} channels on axis 1"
     right = x.ndim in axes and x.shape[1] == channels
     _require(right, f"x has shape {tuple(x.shape)}; {allowed}")
+
+
+def _check_values(x: Tensor, count: int, allowed: str) -> None:
+    _require(count > 1, f"x has shape {tuple(x.shape)}; {allowed}")
 
 
 def _check_count(name: str, count: int) -> int:

@@ -22,7 +22,8 @@ def fold(layer: nn.Module, norm: nn.Module) -> nn.Module:
         norm: a batch norm of as many channels, with running statistics.
 
     Returns:
-        A copy of `layer` with a bias.
+        A copy of `layer` with a bias. A linear one refuses inputs of more than two axes: their
+        features come last, where batch norm would have looked for channels on axis 1.
     """
     if not isinstance(layer, FOLDABLE):
         raise ValueError(f"layer is {layer}; allowed are convolutions and linear layers")
@@ -40,6 +41,8 @@ def fold(layer: nn.Module, norm: nn.Module) -> nn.Module:
         weight = layer.weight * scale.view(-1, *(1 for _ in layer.weight.shape[1:]))
         folded.weight = nn.Parameter(weight)
         folded.bias = nn.Parameter((before - norm.running_mean) * scale + shift)
+    if isinstance(layer, nn.Linear):
+        folded.register_forward_pre_hook(_check_rows)
     return folded
 
 
@@ -48,6 +51,7 @@ def fold_network(network: nn.Module) -> nn.Module:
 
     These stand in an `nn.Sequential` behind a convolution or a linear layer. A max pooling may
     stand between, unless a scale is negative: the largest value would then become the smallest.
+    Behind a linear layer the norm is taken for one of rows (N, C); see `fold`.
     """
     network = copy.deepcopy(network)
     for block in list(network.modules()):
@@ -67,6 +71,12 @@ def _fold_block(block: nn.Sequential) -> None:
         pools = after > place + 1
         if not pools or (not isinstance(layer, nn.Linear) and (_folded_scale(norm) >= 0).all()):
             block[place], block[after] = fold(layer, norm), nn.Identity()
+
+
+def _check_rows(layer: nn.Linear, inputs: tuple[Tensor, ...]) -> None:
+    if inputs[0].ndim != 2:
+        allowed = f"allowed is (N, {layer.in_features}), as a batch norm is folded into the layer"
+        raise ValueError(f"x has shape {tuple(inputs[0].shape)}; {allowed}")
 
 
 def _is_fixed(norm: nn.Module | None) -> bool:

@@ -1,11 +1,11 @@
 """Residual networks: blocks with a shortcut, ResNet-18, 34 and 50, and small ones for 28-32 pixels.
 
 Images are (N, C, H, W). `ResNet` has torchvision's names and shapes, so that it takes its weights:
-see `load_weights`. `SmallResNet` is for small images, `deep_resnet` for studies of depth. Bad
+see `course_lib.weights`. `SmallResNet` is for small images, `deep_resnet` for studies of depth. Bad
 arguments raise `ValueError`, with the argument, its value and what is allowed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ class Block(nn.Module):
     downsample: nn.Module | None
 
     def branch(self, x: Tensor) -> Tensor:
+        """What its layers make of x, each kind of block in its own way."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -104,7 +105,7 @@ class PreActivationBlock(Block):
     def __init__(self, inputs: int, channels: int, stride: int = 1, shortcut: str = "projection"):
         super().__init__()
         self.bn1 = nn.BatchNorm2d(inputs)
-        self.relu = nn.ReLU()  # not in place: the shortcut still needs what came in
+        self.relu = nn.ReLU(inplace=True)  # on what the norm has made, so x stays as it is
         self.conv1 = _conv3x3(inputs, channels, stride)
         self.bn2 = nn.BatchNorm2d(channels)
         self.conv2 = _conv3x3(channels, channels)
@@ -300,28 +301,6 @@ def initialise(network: nn.Module, zero_init: bool = False) -> None:
     for module in network.modules() if zero_init else ():
         if isinstance(module, Block):
             module.close_branch()
-
-
-def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Copy `weights`, e.g. torchvision's state dict, by name and shape, or change nothing.
-
-    Counters of batches, which old files lack and which no output depends on, may be missing.
-
-    Raises:
-        ValueError: it names the tensors that are missing, surplus or of another shape.
-    """
-    own = network.state_dict()
-    needed = {name for name in own if not name.endswith("num_batches_tracked")}
-    shared = own.keys() & weights.keys()
-    wrong = {
-        "missing": needed - weights.keys(),
-        "surplus": weights.keys() - own.keys(),
-        "of another shape": {n for n in shared if own[n].shape != weights[n].shape},
-    }
-    found = [f"{what}: {', '.join(sorted(names))}" for what, names in wrong.items() if names]
-    if found:
-        raise ValueError(f"weights do not fit the network; {'; '.join(found)}")
-    network.load_state_dict({**own, **weights})
 
 
 def _give_zero(norm: nn.BatchNorm2d) -> None:

@@ -142,7 +142,7 @@ def test_momentum_outside_of_0_to_1_is_refused(name, momentum):
 REFUSALS = [
     ("BatchNorm1d", (1, 4), r"x has shape \(1, 4\); .* at least two values in each channel"),
     ("BatchNorm2d", (1, 4, 1, 1), "at least two values in each channel"),
-    ("InstanceNorm2d", (3, 4, 1, 1), "at least two values in each channel"),
+    ("InstanceNorm2d", (3, 4, 1, 1), r"x has shape \(3, 4, 1, 1\); .* at least two pixels in each"),
     ("BatchNorm1d", (3, 5), r"x has shape \(3, 5\); allowed are 2 or 3 axes with 4 channels"),
     ("BatchNorm1d", (3, 4, 2, 2), "allowed are 2 or 3 axes"),
     ("BatchNorm2d", (3, 4), "allowed are 4 axes with 4 channels on axis 1"),
@@ -157,6 +157,16 @@ REFUSALS = [
 def test_input_that_does_not_fit_is_refused(name, shape, message):
     with pytest.raises(ValueError, match=message):
         ALL[name]()(torch.ones(shape))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_single_value_in_a_group_is_refused(training):
+    layer = batch_norm.GroupNorm(3, 3).train(training)
+    for shape in ((1, 3), (2, 3), (1, 3, 1, 1)):
+        with pytest.raises(ValueError, match=r"x has shape .*; allowed are at least two values in"):
+            layer(torch.ones(shape))
+    assert layer(torch.ones(1, 3, 2)).eq(0).all()
+    assert batch_norm.GroupNorm(1, 3)(torch.ones(1, 3)).eq(0).all()
 
 
 def test_one_image_per_batch_is_enough_where_it_has_several_pixels():

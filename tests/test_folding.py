@@ -131,3 +131,19 @@ def test_behind_a_linear_layer_a_pooling_joins_features_and_the_norm_stays():
     folded = folding.fold_network(network)
     assert norms(folded) == 1
     torch.testing.assert_close(folded(x), network.eval()(x))
+
+
+@pytest.mark.parametrize("shape", [(6, 4, 5), (6, 3, 5), (5,)], ids=str)
+def test_a_folded_linear_layer_takes_rows_only(shape):
+    """With (N, C, C) the norm would scale axis 1, the folded layer the last one."""
+    network = nn.Sequential(nn.Linear(5, 4), used(nn.BatchNorm1d(4)).float())
+    folded = folding.fold_network(network)
+    with pytest.raises(ValueError, match=r"x has shape .*; allowed is \(N, 5\), as a batch norm"):
+        folded(torch.randn(shape))
+    rows = torch.randn(6, 5)
+    torch.testing.assert_close(folded(rows), network.eval()(rows))
+    copied = copy.deepcopy(folded)
+    with pytest.raises(ValueError, match="x has shape"):
+        copied(torch.randn(shape))
+    compiled = torch.compile(folded, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(rows), folded(rows))

@@ -1,4 +1,4 @@
-"""Chapter 05's networks: shapes, shortcuts, loading, refusals, readiness; parity/ has values."""
+"""Chapter 05's networks: shapes, shortcuts, refusals, readiness; parity/ has values."""
 
 import pytest
 import torch
@@ -61,6 +61,19 @@ def test_the_papers_network_of_20_layers_has_the_papers_number_of_parameters():
     assert round(classics.parameters(network) / 1e6, 2) == 0.27  # its table 6
 
 
+def test_a_deep_networks_stem_halves_the_image_only_if_told_to():
+    for options, side in (({}, 28), ({"pool": True}, 14), ({"pool": False}, 28)):
+        stem = resnet.deep_resnet(8, (4, 4, 4), **options).stem
+        assert stem(batch()[0]).shape == (4, 4, side, side)
+
+
+def test_a_deep_network_pads_its_shortcuts_unless_told_otherwise():
+    for options, kind in (({}, resnet.PadChannels), ({"shortcut": "projection"}, nn.Sequential)):
+        network = resnet.deep_resnet(8, **options)
+        changing = [stage[0].downsample for stage in list(network.stages)[1:]]
+        assert all(isinstance(shortcut, kind) for shortcut in changing)
+
+
 def test_a_shortcut_without_weights_costs_no_parameters():
     plain, padded, projected = (
         classics.parameters(resnet.deep_resnet(8, (4, 8, 8), kind))
@@ -92,6 +105,24 @@ def test_the_shapes_of_the_papers_table_1():
         assert {name: shapes[name][1] for name in sides} == sides
         channels = [shapes[f"layer{number}"][0] for number in (1, 2, 3, 4)]
         assert channels == [wide * width for width in (64, 128, 256, 512)]
+
+
+def test_each_stage_gets_its_own_number_of_blocks():
+    network = resnet.ResNet(resnet.BasicBlock, (1, 2, 3, 4), classes=2)
+    stages = (network.layer1, network.layer2, network.layer3, network.layer4)
+    assert [len(stage) for stage in stages] == [1, 2, 3, 4]
+    assert [len(stage) for stage in small().stages] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_small_network_classifies_the_mean_of_each_map(block):
+    network, images = small(block=block).eval(), batch()[0]
+    maps = network.stages(network.stem(images))  # -> (4, C, 4, 4)
+    if block is resnet.PreActivationBlock:
+        nn.init.normal_(network.norm[0].bias)
+        maps = network.norm[0](maps).relu()
+    means = maps.flatten(2).sum(dim=2) / maps[0, 0].numel()
+    torch.testing.assert_close(network(images), network.classify(means), rtol=1e-4, atol=1e-5)
 
 
 def test_only_pre_activation_has_a_norm_behind_its_last_block():
@@ -205,7 +236,7 @@ def test_without_a_shortcut_gradients_reach_the_stem_through_the_branches_only()
         assert (gradient is not None and gradient.abs().max().item() > 0) == reaches
 
 
-# --- first weights and loading -----------------------------------------------------------------
+# --- first weights -----------------------------------------------------------------------------
 
 
 def test_convolutions_start_with_the_variance_that_keeps_the_gradients_size():
@@ -213,43 +244,6 @@ def test_convolutions_start_with_the_variance_that_keeps_the_gradients_size():
     block = resnet.SmallResNet((64,), (1,)).stages[0][0]
     variance = block.conv1.weight.var().item()
     assert variance == pytest.approx(2 / (64 * 9), rel=0.05)  # fan_out: 64 kernels of nine
-
-
-def test_weights_load_by_name_and_are_copies():
-    first, second = small(), small()
-    nn.init.normal_(first.classify.weight)
-    resnet.load_weights(second, first.state_dict())
-    assert all(v.equal(second.state_dict()[k]) for k, v in first.state_dict().items())
-    nn.init.zeros_(first.classify.weight)
-    assert second.classify.weight.abs().max() > 0
-
-
-def test_counters_of_batches_may_be_missing():
-    network = small()
-    old = {k: v + 1 for k, v in network.state_dict().items() if "num_batches" not in k}
-    resnet.load_weights(network, old)
-    assert network.classify.bias.equal(old["classify.bias"])
-
-
-DAMAGE = {
-    "missing: classify.bias": lambda state: state.pop("classify.bias"),
-    "missing: stem.2.running_var": lambda state: state.pop("stem.2.running_var"),
-    "surplus: fc.weight": lambda state: state.update({"fc.weight": torch.zeros(3)}),
-    "of another shape: classify.weight": lambda state: state.update(
-        {"classify.weight": torch.zeros(9, 8)}
-    ),
-}
-
-
-@pytest.mark.parametrize("said", DAMAGE)
-def test_a_wrong_tensor_is_named_and_nothing_is_loaded(said):
-    network = small()
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    state = {name: tensor + 1 for name, tensor in before.items()}
-    DAMAGE[said](state)
-    with pytest.raises(ValueError, match=said):
-        resnet.load_weights(network, state)
-    assert all(tensor.equal(before[name]) for name, tensor in network.state_dict().items())
 
 
 # --- refusals ----------------------------------------------------------------------------------

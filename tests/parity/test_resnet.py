@@ -7,6 +7,7 @@ import torchvision
 from torch import nn
 
 from course_lib import resnet
+from course_lib.weights import load_weights
 
 NAMES = ("resnet18", "resnet34", "resnet50")
 
@@ -27,7 +28,7 @@ def pair(name, classes=7):
     torch.manual_seed(0)
     theirs = shake(getattr(torchvision.models, name)(num_classes=classes))
     ours = getattr(resnet, name)(classes=classes).double()
-    resnet.load_weights(ours, theirs.state_dict())
+    load_weights(ours, theirs.state_dict())
     return ours, theirs
 
 
@@ -99,7 +100,7 @@ def test_a_block_by_itself(name, stride):
     )
     theirs = shake(kind(inputs, 8, stride, downsample if stride == 2 else None))
     ours = getattr(resnet, name)(inputs, 8, stride).double()
-    resnet.load_weights(ours, theirs.state_dict())
+    load_weights(ours, theirs.state_dict())
     x = images(2, inputs, 9, 6)
     torch.testing.assert_close(ours(x), theirs(x), rtol=1e-9, atol=1e-9)
 
