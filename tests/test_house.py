@@ -15,11 +15,14 @@ from course_lib.teaching import course
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "course_lib"
-MODULES = sorted(path for path in PACKAGE.glob("*.py"))
+LIBRARY = (*PACKAGE.glob("*.py"), *(PACKAGE / "recipes").glob("*.py"))
+MODULES = sorted(LIBRARY)
 CHAPTERS = [chapter.name for chapter in course.CHAPTERS[1:]]
 NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 NO_CODE |= {tokenize.ENDMARKER}
-COMMANDS = {"__main__", "recipes", "doctor", "checksums"}  # what the command line starts may print
+# What the command line starts may print, and recipes are made of every chapter.
+COMMANDS = {"__main__", "command", "doctor", "checksums"}
+RECIPES = {path.stem for path in (PACKAGE / "recipes").glob("*.py")}
 
 
 def imports(path):
@@ -39,7 +42,7 @@ def test_the_library_never_imports_teaching(path):
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_chapters_import_earlier_chapters_only_and_shared_modules_none(path):
     own = CHAPTERS.index(path.stem) if path.stem in CHAPTERS else 0
-    allowed = CHAPTERS if path.stem in COMMANDS else CHAPTERS[:own]
+    allowed = CHAPTERS if path.stem in RECIPES else CHAPTERS[:own]
     used = {name.split(".")[1] for name in imports(path) if name.startswith("course_lib.")}
     assert used & set(CHAPTERS) <= set(allowed)
 
@@ -80,7 +83,8 @@ def test_code_lines_are_counted_without_blanks_comments_and_docstrings(tmp_path)
 
 
 def test_the_library_stays_small():
-    assert sum(map(code_lines, MODULES)) <= 4000
+    # Twelve chapters of about 350 lines each, and what they share.
+    assert sum(map(code_lines, MODULES)) <= 6000
 
 
 def seconds(statement):

@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from course_lib import checkpoints, data, recipes
+from course_lib import checkpoints, data, dropout, recipes
+from course_lib.recipes import images as images_recipes
 
 
 def test_digits_learns_what_it_is_shown(monkeypatch):
@@ -120,3 +121,19 @@ def test_the_batch_norm_recipe_mirrors_in_training_only(monkeypatch):
     assert recipe.test(recipe.model)["accuracy"] < 0.3
     recipe.fit()
     assert recipe.test(recipe.model)["accuracy"] > 0.75
+
+
+def test_both_sides_of_a_picture_are_looked_at_when_testing():
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 3)).double()
+    images = torch.randn(5, 1, 2, 3, dtype=torch.float64)
+    both = images_recipes.predict_both_sides(model, images)
+    assert torch.allclose(both, images_recipes.predict_both_sides(model, images.flip(3)))
+    wanted = model(images) + model(images.flip(3))
+    torch.testing.assert_close(both, wanted.float())
+
+
+def test_smoothed_labels_are_those_of_chapter_03():
+    model = torch.nn.Linear(4, 3)
+    inputs, labels = torch.randn(6, 4), torch.randint(3, (6,))
+    wanted = F.cross_entropy(model(inputs), dropout.smooth_labels(labels, 0.1, 3))
+    torch.testing.assert_close(recipes.classification_loss(model, (inputs, labels), 0.1), wanted)

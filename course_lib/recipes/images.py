@@ -1,14 +1,8 @@
-"""Each chapter's training run, once: its notebook and the command line use the same.
+"""The training runs of chapters 00 to 05, on digits and on clothes."""
 
-`python -m course_lib train digits` runs one; under `torchrun -m course_lib train digits` several
-processes share it.
-"""
-
-import argparse
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -16,41 +10,18 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from course_lib import (
-    augment,
-    checkpoints,
-    classics,
-    data,
-    distributed,
-    runtime,
-    tensor_ops,
-    train,
-)
+from course_lib import augment, classics, data, runtime, tensor_ops, train
 from course_lib.batch_norm import NormCNN  # `batch_norm` is a recipe here
-from course_lib.batches import Batch
 from course_lib.cnn import DigitNet, SmallCNN  # and so is `cnn`
 from course_lib.dropout import ClothesNet, l1_penalty, smooth_labels  # and so is `dropout`
+from course_lib.recipes.recipe import Recipe, classification_loss, one_cycle, scale_pixels
 from course_lib.resnet import SmallResNet
 
 CONVOLUTIONAL = {"learning_rate": 0.015, "weight_decay": 0.01, "channels_last": True}
-# Muon's steps suit a network that sees little data: chapter 07 tells how they are made.
-RESIDUAL = {"optimizer": "muon", "learning_rate": 0.005, "weight_decay": 0.1, "channels_last": True}
+# Muon's steps suit a training of a minute: chapter 07 tells how they are made.
+ON_CLOTHES = {"optimizer": "muon", "learning_rate": 0.005, "weight_decay": 0.1}
+ON_CLOTHES |= {"channels_last": True}
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # of the training digits' pixels, 0 .. 1
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A model with all that its training needs; `test` measures it on official test data."""
-
-    model: nn.Module
-    batches: train.Batches | Iterable[Batch]
-    loss: train.Loss
-    config: train.FitConfig
-    test: Callable[[nn.Module], dict[str, float]]
-
-    def fit(self, **options) -> train.History:
-        """Train the model; `options` are those of `train.fit`."""
-        return train.fit(self.model, self.batches, self.loss, self.config, **options)
 
 
 def digits(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
@@ -60,27 +31,27 @@ def digits(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
         seed: of the weights, the order of the images and their augmentation.
         changes: other values for the `FitConfig`, e.g. `steps=2000`.
     """
-    config = _one_cycle(seed, changes, steps=200, **CONVOLUTIONAL)
+    config = one_cycle(seed, changes, steps=200, **CONVOLUTIONAL)
     return _on_images(DigitNet, _jitter_digits, config, batch_size)
 
 
 def softmax_regression(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
     """Chapter 01: one linear layer on MNIST's pixels; arguments as for `digits`."""
     # Adam is as good, but blows up the weights of pixels that rarely see ink.
-    config = _one_cycle(seed, changes, steps=700, optimizer="sgd", learning_rate=0.5)
+    config = one_cycle(seed, changes, steps=700, optimizer="sgd", learning_rate=0.5)
     return _on_images(tensor_ops.SoftmaxRegression, _plain_digits, config, batch_size)
 
 
 def mlp(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
     """Chapter 01: a hidden layer of 256 on MNIST's pixels; arguments as for `digits`."""
-    config = _one_cycle(seed, changes, steps=800, learning_rate=0.01, weight_decay=0.05)
+    config = one_cycle(seed, changes, steps=800, learning_rate=0.01, weight_decay=0.05)
     model = partial(tensor_ops.MLP, hidden=256)
     return _on_images(model, _plain_digits, config, batch_size)
 
 
 def cnn(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
     """Chapter 02: `SmallCNN` on digits that are turned and shifted; arguments as for `digits`."""
-    config = _one_cycle(seed, changes, steps=400, **CONVOLUTIONAL)
+    config = one_cycle(seed, changes, steps=400, **CONVOLUTIONAL)
     return _on_images(SmallCNN, _jitter_digits, config, batch_size)
 
 
@@ -90,18 +61,14 @@ def cnn_long(*, steps: int = 1300, **options) -> Recipe:
 
 
 def resnet(*, seed: int = 0, batch_size: int = 128, **changes) -> Recipe:
-    """Chapter 05: a small residual network on pictures of clothes, half of them mirrored; arguments
-    as for `digits`."""
-    config = _one_cycle(seed, changes, steps=1400, **RESIDUAL)
-    model = partial(SmallResNet, channels=(16, 48, 96), zero_init=True)
-    return _on_images(model, _mirror_clothes, config, batch_size, "fashion_mnist")
+    """Chapter 05: a small residual network on pictures of clothes; otherwise as `batch_norm`."""
+    config = one_cycle(seed, changes, steps=1250, **ON_CLOTHES)
+    return _on_clothes(partial(SmallResNet, zero_init=True), config, batch_size)
 
 
-def resnet_long(*, seed: int = 0, batch_size: int = 128, **changes) -> Recipe:
-    """Chapter 05: longer and wider than `resnet`, on pictures that are shifted, too."""
-    config = _one_cycle(seed, changes, steps=3000, **RESIDUAL)
-    model = partial(SmallResNet, channels=(16, 64, 128), zero_init=True)
-    return _on_images(model, _shift_clothes, config, batch_size, "fashion_mnist")
+def resnet_long(*, steps: int = 3000, **options) -> Recipe:
+    """Chapter 05: longer than `resnet`, and otherwise the same."""
+    return resnet(steps=steps, **options)
 
 
 def tutorial(*, seed: int = 0, batch_size: int = 64, **changes) -> Recipe:
@@ -171,26 +138,15 @@ def dropout_full(*, steps: int = 11_600, **options) -> Recipe:
     return dropout(images=58_000, steps=steps, **options)
 
 
-def batch_norm(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
+def batch_norm(*, seed: int = 0, batch_size: int = 128, **changes) -> Recipe:
     """Chapter 04: `NormCNN` on pictures of clothes, half of them mirrored; arguments as for
-    `digits`."""
-    config = _one_cycle(seed, changes, steps=450, **CONVOLUTIONAL)
-    return _on_images(NormCNN, _mirror_clothes, config, batch_size, "fashion_mnist")
+    `digits`.
 
-
-RECIPES = {
-    "batch_norm": batch_norm,
-    "cnn": cnn,
-    "cnn_long": cnn_long,
-    "digits": digits,
-    "dropout": dropout,
-    "dropout_full": dropout_full,
-    "mlp": mlp,
-    "resnet": resnet,
-    "resnet_long": resnet_long,
-    "softmax_regression": softmax_regression,
-    "tutorial": tutorial,
-}
+    Labels are smoothed. A test picture and its mirror image are both looked at, and their logits
+    added: a mirrored shoe is a shoe when testing, too.
+    """
+    config = one_cycle(seed, changes, steps=900, **ON_CLOTHES)
+    return _on_clothes(NormCNN, config, batch_size)
 
 
 def few_clothes(draw: int, count: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -205,49 +161,6 @@ def few_clothes(draw: int, count: int) -> tuple[tuple[Tensor, Tensor], tuple[Ten
         for rows in (order[:count], order[58_000:])
     )
     return chosen, held_out
-
-
-def scale_pixels(images: Tensor) -> Tensor:
-    """uint8 0 .. 255 -> float32 0 .. 1, same shape."""
-    return images.float() / 255
-
-
-def classification_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    """Mean cross entropy of `model(inputs)` (N, classes) against labels (N,)."""
-    inputs, labels = batch
-    return F.cross_entropy(model(inputs), labels)
-
-
-def main(argv: list[str]) -> int:
-    """Train by name from the command line, print the test result, save the weights if asked."""
-    parser = argparse.ArgumentParser(prog="python -m course_lib train", description=main.__doc__)
-    parser.add_argument("recipe", choices=sorted(RECIPES))
-    parser.add_argument("--steps", type=int, help="instead of the recipe's own number")
-    parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--learning-rate", type=float)
-    parser.add_argument("--precision", choices=["auto", *runtime.PRECISIONS])
-    parser.add_argument("--compile", action="store_true", default=None)
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--checkpoint", help="file to save to, and to go on from if it exists")
-    parser.add_argument("--save", help="file for the trained weights")
-    options = {name: v for name, v in vars(parser.parse_args(argv)).items() if v is not None}
-    name, checkpoint, save = (options.pop(key, None) for key in ("recipe", "checkpoint", "save"))
-    try:
-        recipe = RECIPES[name](**options)
-        history = recipe.fit(checkpoint=checkpoint)
-    except (ValueError, data.DataError, checkpoints.CheckpointError) as error:
-        parser.error(str(error))
-    if distributed.is_first_process():
-        _print_results(recipe, history)
-        if save:
-            checkpoints.save(Path(save), recipe.model.state_dict())
-    return 0
-
-
-def _print_results(recipe: Recipe, history: train.History) -> None:
-    print(f"{len(history.loss)} steps in {history.seconds:.1f} s of training")
-    for name, value in recipe.test(recipe.model).items():
-        print(f"test {name}: {100 * value:.2f} %")
 
 
 class _Pictures(Dataset):
@@ -269,40 +182,54 @@ class _Pictures(Dataset):
         return self.transform(picture), int(self.labels[item])  # (1, 28, 28)
 
 
-def _one_cycle(seed: int, changes: dict[str, object], **values: object) -> train.FitConfig:
-    """A config with the schedule that the recipes share; `changes` win over `values`."""
-    shared = {"schedule": "one_cycle", "warmup": 0.25, "seed": seed}
-    return train.FitConfig(**shared | values | changes)
-
-
 def _on_images(
     make_model: Callable[[], nn.Module],
     prepare: Callable[[Tensor, torch.Generator | None], Tensor],
     config: train.FitConfig,
     batch_size: int,
-    images: str = "mnist",
+    source: data.Images | None = None,
+    loss: train.Loss = classification_loss,
+    predict: Callable[[nn.Module, Tensor], Tensor] = train.predict,
 ) -> Recipe:
-    """A recipe on the official training and test images of a data set.
+    """A recipe on the official training and test images of `source`, by default MNIST.
 
     Args:
         prepare: uint8 images and a generator -> what the model takes; without a generator, as for
             testing, nothing is drawn at random.
+        predict: model and test images -> logits (N, classes).
     """
     runtime.seed_everything(config.seed)
-    source = data.load(images)
+    source = source or data.load("mnist")
 
     def transform(batch: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple:
         images, labels = batch
         return prepare(images, generator), labels
 
     def test(model: nn.Module) -> dict[str, float]:
-        logits = train.predict(model, prepare(source.x_test, None))
+        logits = predict(model, prepare(source.x_test, None))
         return {"accuracy": train.accuracy(logits, source.y_test)}
 
     batches = train.Batches(
         source.x_train, source.y_train, batch_size=batch_size, seed=config.seed, transform=transform
     )
-    return Recipe(make_model(), batches, classification_loss, config, test)
+    return Recipe(make_model(), batches, loss, config, test)
+
+
+def _on_clothes(
+    make_model: Callable[[], nn.Module], config: train.FitConfig, batch_size: int
+) -> Recipe:
+    """`_on_images` of Fashion-MNIST: half of the pictures mirrored, labels smoothed, and tested on
+    both sides of each picture."""
+    source = data.load("fashion_mnist")
+    loss = partial(classification_loss, smoothing=0.1)
+    return _on_images(
+        make_model, _mirror_clothes, config, batch_size, source, loss, predict_both_sides
+    )
+
+
+def predict_both_sides(model: nn.Module, images: Tensor) -> Tensor:
+    """The sum of the logits (N, classes) for images (N, C, H, W) and for their mirror images."""
+    return train.predict(model, images) + train.predict(model, images.flip(3))
 
 
 def _jitter_digits(images: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -317,12 +244,6 @@ def _mirror_clothes(images: Tensor, generator: torch.Generator | None) -> Tensor
     """A mirrored shoe is a shoe, which does not hold of digits."""
     images = scale_pixels(images)
     return images if generator is None else augment.random_flip(images, generator)
-
-
-def _shift_clothes(images: Tensor, generator: torch.Generator | None) -> Tensor:
-    """As `_mirror_clothes`, and up to two pixels off the middle."""
-    images = _mirror_clothes(images, generator)
-    return images if generator is None else augment.random_crop(images, generator, padding=2)
 
 
 def _plain_digits(images: Tensor, _: torch.Generator | None) -> Tensor:

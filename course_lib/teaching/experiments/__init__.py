@@ -1,7 +1,8 @@
 """Grids of training runs that are too dear for a notebook, computed once and stored.
 
-Each chapter's grids stand in one module, `ch02`, `ch03`, ...; `python -m course_lib claims`
-computes them, and a notebook draws what is stored and runs one point of it again.
+Each chapter's grids stand in one module, `ch02`, `ch03`, ...; whole runs that are longer than a
+notebook should be stand in `long_runs`. `python -m course_lib claims` computes them, and a notebook
+draws what is stored and runs one point of a grid again.
 """
 
 import importlib
@@ -16,7 +17,8 @@ __all__ = ["Experiment", "Grid", "all_experiments", "confirm", "stored"]
 
 def all_experiments() -> dict[str, Experiment]:
     """Every chapter's experiments by the name of their claim, in the chapters' order."""
-    names = sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name.startswith("ch"))
+    found = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    names = [name for name in found if name.startswith("ch") or name == "long_runs"]
     modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
     return {e.claim: e for module in modules for e in module.EXPERIMENTS}
 
