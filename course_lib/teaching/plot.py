@@ -15,6 +15,7 @@ from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 from torch import Tensor
 
 from course_lib import runtime
@@ -62,6 +63,14 @@ def to_png(fig: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def _with_palette(png: bytes) -> bytes:
+    """The picture in 256 colours of its own choice: a third of the size, to the eye the same."""
+    picture, out = Image.open(io.BytesIO(png)).convert("RGB"), io.BytesIO()
+    options = {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}
+    picture.quantize(256, kmeans=1, **options).save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
 def show(fig: Figure, caption: str, alt: str) -> None:
     """Display `fig` with a caption that says what to see, and `alt` for screen readers.
 
@@ -71,7 +80,7 @@ def show(fig: Figure, caption: str, alt: str) -> None:
     if not caption.strip() or not alt.strip():
         raise ValueError(f"caption is {caption!r} and alt is {alt!r}; both must say something")
     bundle = {
-        "image/png": base64.b64encode(to_png(fig)).decode(),
+        "image/png": base64.b64encode(_with_palette(to_png(fig))).decode(),
         "text/plain": f"[figure] {alt}",
     }
     display(bundle, raw=True, metadata={"image/png": {"alt": alt}})

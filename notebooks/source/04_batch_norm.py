@@ -42,10 +42,10 @@ report.holds("without it does not", drawn[False][-1] < 30, trained=True)
 # %% [markdown]
 # ## Build it: a common scale
 #
-# What is wrong with the network that has no norm? Look at the numbers that come out of its three
-# convolutions before anything is learned: the same 500 pictures, once with norms and once without.
-# Each convolution makes sums of what it is given. What happens to a number that is multiplied by
-# something small three times over?
+# What goes wrong without norms? Take the network that we train further down, with three
+# convolutions, and look at the numbers that come out of them before anything is learned: the same
+# 500 pictures, once with norms and once without. Each convolution makes sums of what it is given.
+# What happens to a number that is multiplied by something small three times over?
 
 
 # %%
@@ -72,7 +72,7 @@ spread = figures.distributions(
     {block: {norm: behind[norm][block] for norm in fresh} for block in behind[True]},
     limit=3.0,
     caption="What goes into the ReLU of each block, before any training. Without norms it narrows "
-    "from block to block, and its middle is not at 0.",
+    "from block to block.",
     alt="Three panels with two histograms each: with batch norm the values keep a width of about "
     "one in every block; without it they are a narrow peak that gets narrower.",
 )
@@ -86,7 +86,7 @@ report.holds("with norms all have a spread near 1", 0.8 < spread["block 3"][True
 #
 # So take the scale away. Six examples with four features each, every feature on a scale of its own:
 # which numbers do you have to subtract from each column, and by which to divide, for all four to
-# look alike?
+# look alike? (The root of the variance is called the standard deviation, here for short deviation.)
 
 # %%
 scale, offset = torch.tensor([0.1, 1.0, 4.0, 1.0]), torch.tensor([0.0, 3.0, -2.0, 0.5])
@@ -95,7 +95,7 @@ mean = x.mean(dim=0)  # (N, C) -> (C,)
 var = (x - mean).square().mean(dim=0)  # (C,)
 x_hat = (x - mean) / torch.sqrt(var + 1e-5)  # (N, C)
 plot.show(
-    figures.matrix_figure(x, x_hat, x_hat, "each column less its mean, by its deviation"),
+    figures.matrix_figure(x, x_hat, x_hat, "each column minus its mean, over its deviation"),
     caption="Each feature now has mean 0 and variance 1 over the six examples.",
     alt="A table of numbers whose columns have very different sizes, and the same table with all "
     "columns between about -2 and 2.",
@@ -338,8 +338,8 @@ for training in (True, False):
         report.equal(what, results["ours"][k], results["torch"][k], rtol=1e-7, atol=1e-12)
 
 # %% [markdown]
-# What does it do with a batch of a single example, without any axis to take a mean over? Each value
-# would be its own mean, and become 0 whatever it was. Guess what happens, then run.
+# What does it do with a batch of a single example that has no pixels either? Each value would be
+# its own mean, and become 0 whatever it was. Guess what happens, then run.
 
 # %%
 try:
@@ -478,9 +478,10 @@ rates = widgets.explore(
 )
 
 # %%
+names = {True: "with batch norm", False: "without"}
 for norm, run in runs.items():  # those of the first picture
     stored = grid.run(grids.setting(norm, grids.HIGH), seed=0)["trained"]
-    report.value(f"batch norm {norm}, stored and above", f"{stored:.1f} {run['trained']:.1f}", "%")
+    report.value(f"{names[norm]}, stored and above", f"{stored:.1f} {run['trained']:.1f}", "%")
     close = abs(stored - run["trained"]) < 5
     report.holds("the stored run and the one above agree to 5 points", close, trained=True)
 ends = grid.values("trained")
@@ -490,7 +491,7 @@ for norm in (True, False):
         able = [r for r in grids.RATES if reduce(ends[grids.setting(norm, r)]) > 40]
         highest[norm, what] = max(able)
     report.value(
-        f"batch norm {norm}: highest rate above 40 %, every run and any run",
+        f"{names[norm]}: highest rate above 40 %, every run and any run",
         *[f"{highest[norm, what]:g}" for what in ("every", "any")],
     )
 for what in ("every", "any"):
@@ -536,7 +537,9 @@ report.result("Share of the steps", share, target=0.5, gate=0.5, better="lower")
 # ## Train it
 #
 # Now for the best that a plain network of three convolutions can do with Fashion-MNIST in a quarter
-# of a minute: one-cycle AdamW, half of the pictures mirrored. Shapes and parameters first. What
+# of a minute. Half of the pictures are mirrored, the labels smoothed as in chapter 03, and the
+# weights moved by Muon, an optimizer that chapter 07 takes apart. When testing, the network sees
+# each picture and its mirror image, and the logits are added. Shapes and parameters first. What
 # share of the parameters belongs to the norms?
 
 # %%
@@ -649,7 +652,7 @@ extent = figures.scales(
     layers,
     caption="A dot for each channel; the dashed lines cross where they all began. Below the level "
     "line, a channel is heard only where it rises some way above its own mean.",
-    alt="Three clouds of dots about the point (1, 0), where all began.",
+    alt="Three panels of dots beside dashed lines that cross at (1, 0), where all began.",
 )
 report.holds(
     "gammas have moved apart", all(high - low > 0.05 for low, high in extent.values()), trained=True

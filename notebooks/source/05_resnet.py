@@ -12,6 +12,7 @@ import torch
 
 from course_lib import data, recipes, resnet, runtime, train
 from course_lib.teaching import experiments, plot, report, widgets
+from course_lib.teaching.experiments import long_runs
 from course_lib.teaching.figures import ch05 as figures
 
 clock = report.Clock(budget=120)
@@ -104,6 +105,10 @@ report.equal("and the library's block is ours", block(x.clone()), y)
 #
 # > **zero initialisation**: the last gamma of every residual block starts at 0, so that the block
 # > starts as the identity.
+#
+# Here are whole networks that start so. A first convolution, the *stem*, reads the image; behind it
+# stand three *stages* of blocks, and the second and the third begin with a block that halves the
+# maps. What will the blocks make of the stem's maps: all 3 of them, and all 54 of 110 layers?
 
 # %%
 images = torch.rand(16, 1, 28, 28, generator=generator)
@@ -164,7 +169,8 @@ assert len(plans["bottleneck"]) == 8
 # - **Pre-activation** moves norm and ReLU to the front. Nothing bends the sum, so what the first
 #   block adds reaches the end of the network as it is.
 #
-# All three take 256 channels and give 256. Which is the cheapest, and about how many times?
+# All three take 256 channels and give 256. Which is the cheapest, and about how many times? And
+# which of them can give numbers below 0?
 
 # %%
 x = torch.rand(2, 256, 7, 7, generator=generator)
@@ -189,6 +195,8 @@ for name, block in {
 # %%
 import torchvision
 
+from course_lib.weights import load_weights
+
 labels = torch.tensor([3, 7, 1])
 
 
@@ -204,7 +212,7 @@ def outcome(network, images):
 for name in ("resnet18", "resnet34", "resnet50"):
     theirs = getattr(torchvision.models, name)(num_classes=10)
     ours = getattr(resnet, name)(classes=10)
-    resnet.load_weights(ours, theirs.state_dict())
+    load_weights(ours, theirs.state_dict())
     print(f"{name}: {classics.parameters(ours):,} parameters")
     images = torch.rand(3, 3, 64, 64, generator=generator, dtype=torch.float64)
     pairs = zip(outcome(ours, images), outcome(theirs, images), strict=True)
@@ -213,15 +221,15 @@ for name in ("resnet18", "resnet34", "resnet50"):
 
 # %% [markdown]
 # And weights that do not fit? The worst a loader can do is to skip them in silence: the network
-# runs, and is wrong. Ours names each tensor that is missing, left over, or of another shape, and
-# changes nothing.
+# runs, and is wrong. Ours names the first tensor that is missing, left over, or of another shape,
+# and changes nothing.
 
 # %%
 weights = torchvision.models.resnet18(num_classes=10).state_dict()
 del weights["layer1.0.bn1.bias"]
 weights["fc.weight"] = weights["fc.weight"][:5]
 try:
-    resnet.load_weights(resnet.resnet18(classes=10), weights)
+    load_weights(resnet.resnet18(classes=10), weights)
 except ValueError as error:
     print(error)
 else:
@@ -345,27 +353,25 @@ for kind, ratio in deep.items():
 report.holds("the plain gradient grows on its way back", deep["plain"] > 100 * deep["residual"])
 
 # %% [markdown]
-# It does not vanish. With batch norm it *explodes*: each norm divides by the spread of what it
-# gets, its gradient is divided, too, and the ReLUs between take less away than that adds. (Without
-# batch norm the same plain networks lose their gradient instead; try it.) Either way the first
-# layers and the last ones do not learn at one and the same learning rate.
+# It does not vanish. With batch norm it *explodes*: a norm divides by the spread of what it gets,
+# and on the way back it divides the gradient by the same number. Much of what comes out of a ReLU
+# is the same for all images; that is no spread, and so the number is small, and every layer makes
+# the gradient a little larger than it was. (Without batch norm the same plain networks lose their
+# gradient instead; try it.) Either way the first layers and the last ones do not learn at one and
+# the same learning rate.
 #
 # **Does it stay so?** Claim: the shortcut keeps the gradient alive. We train networks of 44 layers
 # for an epoch of 2,500 images, three seeds, and measure again.
 
 
 # %%
-def learn(network, images, labels, steps, seed=0, batch_size=64):
-    batches = train.Batches(images, labels, batch_size=batch_size, seed=seed)
-    config = train.FitConfig(
-        steps=steps,
-        optimizer="sgd",
-        learning_rate=0.1,
-        schedule="cosine",
-        warmup=0.1,
-        channels_last=True,
-        seed=seed,
-    )
+from course_lib.teaching.experiments import ch05 as grids
+
+
+def learn(network, images, labels, steps, seed=0):
+    """Train by SGD in batches of 64, with the settings of the stored runs."""
+    batches = train.Batches(images, labels, batch_size=64, seed=seed)
+    config = grids.fit_config(seed, steps, precision="auto")
     train.fit(network, batches, recipes.classification_loss, config)
     return network.cpu()
 
@@ -447,7 +453,7 @@ report.holds("at the largest depth the shortcut wins", bool(gap > 1))
 # ## Four ways to change an image
 #
 # A network that sees every training image thirty times begins to know it. So no image should come
-# twice as it was. (Chapter 03 calls it augmentation.) Each of these works on whole batches, as one
+# twice as it was. (This is called augmentation.) Each of these works on whole batches, as one
 # tensor operation with a draw of its own for each image:
 #
 # - **flip**: swap left and right. A shirt stays a shirt; a 7 would not stay a 7.
@@ -591,8 +597,24 @@ report.result("Accuracy on 10,000 new pictures", accuracy, "%", target=92.5, gat
 report.seconds("Training", history.seconds, target=60)
 
 # %% [markdown]
-# **What longer training gives.** `python -m course_lib train resnet_long` takes some minutes: twice
-# the steps, a wider network, pictures that are shifted, too. It prints what it reaches.
+# **What longer training gives.** The recipe `resnet_long` takes more than twice the steps. It lasts
+# minutes, so it was run once for each seed, and is only shown here. Both begin alike, with a
+# learning rate that rises and falls; one takes its time. Which of them will have the lower loss
+# half-way?
+
+# %%
+longer = experiments.stored("resnet_long")  # `python -m course_lib claims resnet_long`
+figures.runs(
+    {
+        "this run": torch.tensor([long_runs.loss_by_part(history.loss)]),
+        "resnet_long": longer.values("loss")["resnet_long"],
+    },
+    caption="The training loss of both, in twentieths of each run: half-way is at another step.",
+    alt="Two falling loss curves: this run's and, lower at the end, that of the longer recipe.",
+)
+best = 100 * longer.values("accuracy")["resnet_long"].mean().item()
+report.result("resnet_long, 10,000 new pictures", best, "%", target=93.3, gate=92.0)
+report.seconds("Its training", longer.values("seconds")["resnet_long"].mean().item(), target=150)
 
 # %% [markdown]
 # **Colour, and another size.** Nothing in the network says 28 pixels: the mean over all places
@@ -713,7 +735,7 @@ shown = plot.images(
 report.value("Wrong answers among 10,000", len(wrong))
 shirts = [clothes.classes.index(name) for name in ("T-shirt/top", "Pullover", "Coat", "Shirt")]
 upper = torch.isin(clothes.y_test[wrong], torch.tensor(shirts)).double().mean().item()
-report.value("of them with a shirt, pullover or coat", f"{100 * upper:.0f}", unit="%")
+report.value("of them T-shirts, pullovers, coats or shirts", f"{100 * upper:.0f}", unit="%")
 report.holds("these four are more than their share", upper > 0.4, trained=True)
 
 # %% [markdown]

@@ -37,9 +37,8 @@ def depth(
     runtime.seed_everything(seed)
     network = resnet.deep_resnet(layers, widths, shortcut, pool=True)
     chosen, held_out = recipes.few_clothes(seed, IMAGES)
-    shared = {"steps": steps, "learning_rate": 0.1, "schedule": "cosine", "warmup": 0.1}
-    config = train.FitConfig(**_settings(seed) | shared | changes)
     batches = train.Batches(*chosen, batch_size=64, seed=seed)
+    config = fit_config(seed, steps, **changes)
     loss = train.fit(network, batches, recipes.classification_loss, config).loss
     return {
         "train_accuracy": _score(network, *(tensor[:SHOWN] for tensor in chosen))["accuracy"],
@@ -56,13 +55,7 @@ def rate_and_size(
     A run that diverges gets what guessing would.
     """
     batches, held_out = _few(seed, batch_size)
-    config = train.FitConfig(
-        steps=epochs * len(batches),
-        learning_rate=learning_rate,
-        schedule="cosine",
-        warmup=0.1,
-        **_settings(seed),
-    )
+    config = fit_config(seed, epochs * len(batches), learning_rate=learning_rate)
     network = small_network(seed)
     with contextlib.suppress(train.TrainingDiverged):
         train.fit(network, batches, recipes.classification_loss, config)
@@ -77,18 +70,27 @@ def size_and_epochs(seed: int, *, batch_size: int, epochs: int) -> dict[str, flo
         "accuracy" (%) and "loss" on held-out images, and the speed in "images_per_second".
     """
     batches, held_out = _few(seed, batch_size)
-    config = train.FitConfig(
-        steps=epochs * len(batches),
+    config = fit_config(
+        seed,
+        epochs * len(batches),
+        optimizer="adamw",
         # Four times the batch halves the gradient's noise, so it bears twice the step.
         learning_rate=round(0.004 * math.sqrt(batch_size / 64), 6),
         schedule="one_cycle",
         warmup=0.25,
-        **_settings(seed) | {"optimizer": "adamw"},
     )
     network = small_network(seed)
     history = train.fit(network, batches, recipes.classification_loss, config)
     speed = len(history.loss) * batch_size / history.seconds
     return {**_score(network, *held_out), "images_per_second": speed}
+
+
+def fit_config(seed: int, steps: int, **changes) -> train.FitConfig:
+    """SGD with momentum, if nothing else is said, its rate warmed up and let down by a cosine; in
+    float32, so that another machine comes close to the stored numbers."""
+    shared = {"optimizer": "sgd", "learning_rate": 0.1, "schedule": "cosine", "warmup": 0.1}
+    kept = {"precision": "float32", "channels_last": True, "seed": seed, "steps": steps}
+    return train.FitConfig(**shared | kept | changes)
 
 
 def best_rate(rates: Sequence[float], losses: Tensor) -> Tensor:
@@ -128,11 +130,6 @@ def _score(network: nn.Module, images: Tensor, labels: Tensor) -> dict[str, floa
     return {"accuracy": 100 * train.accuracy(logits, labels), "loss": loss}
 
 
-def _settings(seed: int) -> dict[str, object]:
-    """Float32, so that another machine comes close to the stored numbers."""
-    return {"optimizer": "sgd", "precision": "float32", "channels_last": True, "seed": seed}
-
-
 DEPTHS = (8, 20, 44)
 KINDS = {"plain": "none", "residual": "padding"}
 BATCH_SIZES, RATES = (16, 64, 256), (0.01, 0.03, 0.1, 0.3, 1.0)  # of 5.6
@@ -140,15 +137,19 @@ SIZES, EPOCHS = (16, 64, 256, 1024), (1, 2, 4)  # of 5.7
 
 
 def _depths(layers: Sequence[int], kinds: Sequence[str], steps: int) -> dict[str, dict]:
+    shared = {"steps": steps, "channels": 8}
     return {
-        f"{count} {kind}": {
-            "layers": count,
-            "shortcut": KINDS[kind],
-            "steps": steps,
-            "channels": 8,
-        }
+        f"{count} {kind}": {"layers": count, "shortcut": KINDS[kind], **shared}
         for count in layers
         for kind in kinds
+    }
+
+
+def _by_size(sizes: Sequence[int], name: str, values: Sequence[float]) -> dict[str, dict]:
+    return {
+        f"{size}, {value:g}": {"batch_size": size, name: value}
+        for size in sizes
+        for value in values
     }
 
 
@@ -171,22 +172,14 @@ EXPERIMENTS = (
         "5.6",
         "learning rates by batch size, two epochs each",
         rate_and_size,
-        {
-            f"{size}, {rate:g}": {"batch_size": size, "learning_rate": rate}
-            for size in BATCH_SIZES
-            for rate in RATES
-        },
+        _by_size(BATCH_SIZES, "learning_rate", RATES),
         seeds=3,
     ),
     Experiment(
         "5.7",
         "batch sizes, by the number of epochs",
         size_and_epochs,
-        {
-            f"{size}, {epochs}": {"batch_size": size, "epochs": epochs}
-            for size in SIZES
-            for epochs in EPOCHS
-        },
+        _by_size(SIZES, "epochs", EPOCHS),
         seeds=3,
     ),
 )

@@ -121,11 +121,13 @@ def dense(matrix: Tensor, caption: str, alt: str) -> dict[str, int]:
 
 
 def tables(named: Mapping[str, Tensor], caption: str, alt: str) -> dict[str, list]:
-    """Small matrices side by side, their numbers written into the cells."""
+    """Small matrices side by side, their numbers written into the cells; red is below 0."""
     side = min(3.0, 12 / len(named))
-    fig, axes = plot.figure(side * len(named), side + 0.4, columns=len(named))
+    height = max(side * len(matrix) / matrix.shape[1] for matrix in named.values())
+    fig, axes = plot.figure(side * len(named), height + 0.5, columns=len(named))
+    signed = any(bool((matrix < 0).any()) for matrix in named.values())
     for ax, (name, matrix) in zip(axes[0], named.items(), strict=True):
-        _draw_table(ax, matrix, name)
+        _draw_table(ax, matrix, name, signed=signed)
     plot.show(fig, caption, alt)
     return {name: matrix.tolist() for name, matrix in named.items()}
 
@@ -268,6 +270,7 @@ def answers_figure(image: Tensor, probabilities: Mapping[str, Tensor]) -> Figure
 def _bare(ax: Axes) -> None:
     plot.hide_axes(ax)
     ax.grid(False)
+    ax.spines[:].set(visible=True, color="#c4c4c0", linewidth=0.8)  # what is white has an edge too
 
 
 def _size(matrix: Tensor) -> str:

@@ -110,7 +110,7 @@ def distributions(
             ax.stairs(heights.numpy(), edges.numpy(), color=color, label=name, linewidth=2)
         ax.set(title=title, xlabel="value")
     axes[0, 0].set_ylabel("share of the values")
-    axes[0, -1].legend(fontsize=11)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     plot.show(fig, caption, alt)
     return {
         title: {norm: values.std().item() for norm, values in named.items()}
@@ -168,7 +168,9 @@ def _draw_matrix(ax: Axes, matrix: Tensor, title: str, limit: float) -> None:
     ax.imshow(matrix.numpy(), cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto", alpha=0.75)
     for row, values in enumerate(matrix.tolist()):
         for column, value in enumerate(values):
-            ax.text(column, row, f"{value:.1f}", ha="center", va="center", color=plot.BLACK)
+            ink = "white" if abs(value) > 0.8 * limit else plot.BLACK  # on the darkest cells
+            shown = f"{round(value, 1) + 0.0:.1f}"  # never -0.0
+            ax.text(column, row, shown, ha="center", va="center", color=ink)
     ax.set(title=title, xlabel="feature", ylabel="example")
     ax.set(xticks=range(matrix.shape[1]), yticks=range(matrix.shape[0]))
     ax.grid(False)

@@ -294,8 +294,9 @@ report.verdict(
 # > **bottleneck**: a layer that makes few channels out of many, so that the dear one behind it has
 # > less to read.
 #
-# Four ways from 192 channels to 256 on maps of 28x28: one layer of 3x3 kernels, one of 5x5, the
-# Inception block with bottlenecks, and the same block without. Put them in order of cost.
+# GoogLeNet is built of Inception blocks, in which kernels of several sizes stand side by side. Four
+# ways from 192 channels to 256 on maps of 28x28: one layer of 3x3 kernels, one of 5x5, an Inception
+# block with bottlenecks, and the same block without. Put them in order of cost.
 
 
 # %%
@@ -486,7 +487,7 @@ compared = ("max pooling", "stride", "global pooling")
 kept = {kind: 100 * right[kind] / right[kind][:, :1] for kind in compared}
 drawn = lab_figures.lines(
     distances,
-    {"right answers": {kind: right[kind] for kind in compared}, "of those unmoved": kept},
+    {"right answers": {kind: right[kind] for kind in compared}, "share of the unmoved": kept},
     ("digits moved by (pixels)", "percent"),
     caption="Left: right answers. Right: the same as a share of what the network reads unmoved. "
     "What does global pooling pay for its calm?",

@@ -224,11 +224,13 @@ ends = [drawn[kind][-1] for kind in ("batch norm", "batch norm, disturbed", "wit
 report.holds("on firm ground batch norm ends lowest", ends[0] == min(ends), trained=True)
 
 # %% [markdown]
-# So to be rid of the shift cannot be the reason, or not the only one. What else? A gradient
-# promises: go a step this way, and the loss falls by so much. It speaks for the spot where it was
-# taken, and a rough landscape breaks the promise soon. We stop two kinds of networks on their way,
-# after 30 steps at the same rate, and take steps of several sizes along the gradient of a thousand
-# images. How much of the promise is kept, and how different is the gradient at the end of the step?
+# (With batch norm alone the mean of a unit is its beta, and moves only as that does.) So to be rid
+# of the shift cannot be the reason, or not the only one. What else? Think of the loss as the height
+# of a landscape over all weights. A gradient promises: go a step this way, and the loss falls by so
+# much. It speaks for the spot where it was taken, and a rough landscape breaks the promise soon. We
+# stop two kinds of networks on their way, after 30 steps at the same rate, and take steps of some
+# sizes along the gradient of a thousand images. How much of the promise is kept, and how different
+# is the gradient at the end of the step?
 
 
 # %%
@@ -393,8 +395,10 @@ report.verdict(
 # ## 4.7 · “It allows a much higher learning rate”
 #
 # How much higher? The lesson's stored runs: the same network, with and without batch norm, over a
-# range of learning rates of plain SGD, scored on training images that were held out. Which is the
-# highest rate at which every seed comes within five points of the best result of its kind?
+# range of learning rates, scored on training images that were held out. Each run is SGD without
+# momentum with a one-cycle schedule: the rate climbs to the number on the axis within the first
+# quarter of the steps, and falls to nearly 0 after it. What is the highest such peak with which
+# every seed comes within five points of the best result of its kind?
 
 # %%
 grid = experiments.stored("learning_rate")
@@ -408,7 +412,7 @@ by_rate = {
 drawn = lines(
     stored.RATES,
     {"": by_rate},
-    ("learning rate", "right answers (%)"),
+    ("highest learning rate of the cycle", "right answers (%)"),
     caption=f"After {stored.STEPS} steps. On the left there was too little time; on the right "
     "training breaks down.",
     alt="Accuracy against the learning rate: without batch norm a low hill that falls to guessing "
@@ -464,9 +468,10 @@ report.equal("their gradient has half the length", shrunk, torch.full((SEEDS,), 
 # %% [markdown]
 # ## 4.8 · “Batch statistics in evaluation do no harm”
 #
-# If they served in training, why not later? Five convolutional networks and five plain ones, all
-# with batch norm, answer a thousand test images: with the running statistics, or left in training
-# mode, each batch by its own. Does it matter how large the batches are, and who is in them?
+# If they served in training, why not later? Five convolutional networks and five plain ones, of
+# linear layers only, all with batch norm, answer a thousand test images: with the running
+# statistics, or left in training mode, each batch by its own. Does it matter how large the batches
+# are, and who is in them?
 
 
 # %%
