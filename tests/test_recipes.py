@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from course_lib import checkpoints, data, dropout, recipes
+from course_lib import checkpoints, data, decoding, dropout, recipes, translations
 from course_lib.recipes import images as images_recipes
 
 
@@ -137,3 +138,39 @@ def test_smoothed_labels_are_those_of_chapter_03():
     inputs, labels = torch.randn(6, 4), torch.randint(3, (6,))
     wanted = F.cross_entropy(model(inputs), dropout.smooth_labels(labels, 0.1, 3))
     torch.testing.assert_close(recipes.classification_loss(model, (inputs, labels), 0.1), wanted)
+
+
+def perfect_translator(task, spoil=0):
+    """Stands in for `decoding.greedy`: the references' ids, the first `spoil` said twice."""
+
+    def greedy(model, source, max_length):
+        assert source.equal(task.test.source)
+        ids = [task.french.encode(task.french.decode(row)) for row in task.test.target]
+        return SimpleNamespace(ids=[row * 2 if i < spoil else row for i, row in enumerate(ids)])
+
+    return greedy
+
+
+def test_number_words_count_when_wholly_right(monkeypatch):
+    task = translations.number_words()
+    recipe = recipes.number_words(steps=1)
+    for spoil, exact in ((0, 1.0), (500, 0.75)):
+        monkeypatch.setattr(decoding, "greedy", perfect_translator(task, spoil))
+        assert recipe.test(recipe.model) == {"exact": exact}
+
+
+def test_dialogue_is_measured_by_bleu_on_the_test_lines(monkeypatch):
+    task = translations.dialogue()
+    recipe = recipes.dialogue(steps=1)
+    assert recipe.batches.tensors[0].equal(task.train.source)
+    monkeypatch.setattr(decoding, "greedy", perfect_translator(task))
+    best = recipe.test(recipe.model)["BLEU"]
+    monkeypatch.setattr(decoding, "greedy", perfect_translator(task, spoil=500))
+    assert recipe.test(recipe.model)["BLEU"] < 0.8 * best and 60 < best < 100  # some are unknown
+
+
+def test_a_short_run_learns_numbers(monkeypatch):
+    monkeypatch.setenv("COURSE_TEST", "1")
+    recipe = recipes.number_words(steps=12, warmup=0.0)
+    loss = recipe.fit().loss
+    assert loss[-1] < 0.8 * loss[0]
