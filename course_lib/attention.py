@@ -9,12 +9,13 @@ value and what is allowed.
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib.dot_product import attention, attention_weights, causal_mask
+from course_lib.dot_product import attention, attention_weights, causal_mask, check_mask
 from course_lib.dot_product import attention_by_hand as attention_by_hand  # as given to readers
 from course_lib.dot_product import attention_fused as attention_fused
 from course_lib.dot_product import padding_mask as padding_mask
@@ -30,7 +31,7 @@ from course_lib.positions import sinusoidal_positions as sinusoidal_positions
 ACTIVATIONS = {
     "relu": F.relu,
     "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),  # GPT-2's approximation
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),  # GPT-2's approximation
 }
 POSITIONS = ("sinusoidal", "learned", "rotary", "none")
 
@@ -330,11 +331,14 @@ class Decoder(_Stack):
             mask: bool, broadcast to (B, heads, T, T); what it hides, the causal mask hides more of.
             memory_mask: bool, broadcast to (B, heads, T, S), such as the source's `padding_mask`.
         """
-        causal = causal_mask(x.shape[1], x.device)  # (T, T)
-        mask = causal if mask is None else mask & causal
+        batch, length, _ = x.shape
+        causal = causal_mask(length, x.device)  # (T, T)
+        if mask is not None:
+            check_mask(mask, (batch, self.config.heads, length, length))
+            causal = mask & causal
         x = self.place(x)
         for layer in self.layers:
-            x = layer(x, memory, mask, memory_mask)
+            x = layer(x, memory, causal, memory_mask)
         return self.norm(x)
 
     def start(self, memory: Tensor, memory_mask: Tensor | None = None) -> DecoderState:

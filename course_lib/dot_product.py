@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Forward and backward on a CPU: in bfloat16, torch's fused kernel takes three to five times as long
-# as matmul and softmax up to here; in float32 it is at most twice as fast. Beyond, it is faster in
-# both (benchmarks/bench_attention.py), and on GPUs always, for it never stores the scores.
-MATMUL_UP_TO = 128
+# Up to these lengths, matmul and softmax are the faster form on a CPU, forward and backward together
+# (benchmarks/bench_attention.py): in bfloat16 the backward pass of torch's fused kernel takes
+# several times as long. On a GPU the fused form always wins: it never stores the scores.
+MATMUL_UP_TO = {torch.bfloat16: 128}
+MATMUL_UP_TO_ELSE = 64  # in other dtypes
 
 
 def attention_by_hand(
@@ -42,7 +43,7 @@ def attention_fused(
     if mask is None:
         return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
     shape = (*query.shape[:-1], key.shape[-2])  # (..., T, S)
-    _check_mask(mask, shape)
+    check_mask(mask, shape)
     # What a kernel makes of a row with nothing to attend to differs from device to device: such
     # rows may look everywhere, and what they saw is dropped.
     nothing = _rows_with_nothing(mask)
@@ -59,7 +60,8 @@ def attention(
     Args:
         dropout: share of the weights that are dropped.
     """
-    if query.device.type != "cpu" or key.shape[-2] > MATMUL_UP_TO:
+    longest = MATMUL_UP_TO.get(query.dtype, MATMUL_UP_TO_ELSE)
+    if query.device.type != "cpu" or key.shape[-2] > longest:
         return attention_fused(query, key, value, mask, dropout)
     weights = _softmax_of_scores(query, key, mask)
     if dropout:
@@ -87,7 +89,7 @@ def _softmax_of_scores(query: Tensor, key: Tensor, mask: Tensor | None) -> Tenso
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)  # -> (..., T, S)
     if mask is None:
         return scores.softmax(-1)
-    _check_mask(mask, scores.shape)
+    check_mask(mask, scores.shape)
     # Adding costs no work backward, as filling would. -inf would make NaN of a row of nothing
     # else; of half the least number enough is left to add a score in float16.
     least = torch.finfo(scores.dtype).min / 2
@@ -100,7 +102,8 @@ def _rows_with_nothing(mask: Tensor) -> Tensor:
     return ~mask.any(-1, keepdim=True)
 
 
-def _check_mask(mask: Tensor, shape: tuple[int, ...]) -> None:
+def check_mask(mask: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise `ValueError` unless `mask` is bool and broadcasts to the weights' `shape`."""
     fits = mask.ndim <= len(shape) and all(
         own in (1, wanted) for own, wanted in zip(mask.shape[::-1], shape[::-1], strict=False)
     )

@@ -42,7 +42,7 @@ def dialogue(*, seed: int = 0, batch_size: int = 128, **changes) -> Recipe:
     """Chapter 07: a small Transformer translates lines of dialogue; arguments as for
     `number_words`."""
     task = translations.dialogue()
-    config = one_cycle(seed, changes, steps=500, **TRANSLATING)
+    config = one_cycle(seed, changes, steps=500, **TRANSLATING | {"learning_rate": 0.005})
     runtime.seed_everything(seed)
     sizes = TransformerConfig(width=192, heads=4, layers=2, hidden=384, dropout=0.1)
     model = TransformerTranslator(len(task.english), len(task.french), sizes, tie=True)

@@ -90,7 +90,7 @@ def test_the_two_forms_agree_beyond_the_length_where_the_choice_changes(name, mo
     inputs = [random(B, HEADS, length, 8, seed=length) for length in (T, S, S)]
     outputs = []
     for limit in (0, S - 1, S):
-        monkeypatch.setattr(dot_product, "MATMUL_UP_TO", limit)
+        monkeypatch.setattr(dot_product, "MATMUL_UP_TO", {torch.float64: limit})
         outputs.append(attention.attention(*inputs, mask))
     torch.testing.assert_close(outputs[0], outputs[1], rtol=0, atol=0)
     torch.testing.assert_close(outputs[0], outputs[2], rtol=1e-12, atol=1e-12)
