@@ -163,7 +163,7 @@ WRONG = {
         (numbers(WEIGHTS, 500), "a weight that is stored"),
         (numbers(MAPS, ...), "is still open"),
         (numbers(KEPT, "5"), "not a str"),
-        ({KEPT: 5}, "its five names"),
+        ({KEPT: 5}, "Keep the dictionary"),
     ],
     "3.2": [
         (unscaled, "too small on average"),

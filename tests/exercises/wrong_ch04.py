@@ -216,7 +216,7 @@ WRONG = {
         (counts(GROUP, 4), "for each of its four groups"),
         (counts(GROUP, ...), "is still open"),
         (counts(MEANS, "16"), "not a str"),
-        ({MEANS: 16}, "its six names"),
+        ({MEANS: 16}, "Keep the dictionary"),
     ],
     "4.2": [
         (only_centred, "now divide"),

@@ -171,9 +171,9 @@ WRONG = {
         (counts(ROWS, 28), "every second row"),
         (counts(ROWS, 7), "How many of the block's two"),
         (counts(ROWS, 3), "layer by layer"),
-        (counts(ROWS, "14"), "A number is asked for"),
+        (counts(ROWS, "14"), "a number is asked for"),
         (counts(ROWS, ...), "still open"),
-        ({LAYERS: 56}, "its five names"),
+        ({LAYERS: 56}, "Keep the dictionary"),
     ],
     "5.2": [
         (plain, "this is a plain block"),

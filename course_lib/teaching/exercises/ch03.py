@@ -3,7 +3,12 @@
 import torch
 from torch import Tensor
 
-from course_lib.teaching.exercises.exercise import Exercise, Rejected, expect_tensor
+from course_lib.teaching.exercises.exercise import (
+    Exercise,
+    Rejected,
+    expect_numbers,
+    expect_tensor,
+)
 from course_lib.teaching.quiz import Choice, Quiz
 
 RIGHT_NUMBERS = {
@@ -16,16 +21,7 @@ RIGHT_NUMBERS = {
 
 
 def examine_numbers(answer: dict[str, float]) -> None:
-    if not isinstance(answer, dict) or set(answer) != set(RIGHT_NUMBERS):
-        raise Rejected(f"Keep the dictionary with its five names: {'; '.join(RIGHT_NUMBERS)}.")
-    for name, right in RIGHT_NUMBERS.items():
-        given = answer[name]
-        if given is ...:
-            raise Rejected(f"The number for “{name}” is still open.")
-        if not isinstance(given, int | float):
-            raise Rejected(f"“{name}”: a number is asked for, not a {type(given).__name__}.")
-        if abs(given - right) > 1e-9:
-            raise Rejected(f"“{name}”: {_why_not(name, given)}")
+    expect_numbers(answer, RIGHT_NUMBERS, _why_not)
 
 
 def _why_not(name: str, given: float) -> str:

@@ -4,7 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from course_lib.teaching.exercises.exercise import Exercise, Rejected, expect_tensor, without
+from course_lib.teaching.exercises.exercise import (
+    Exercise,
+    Rejected,
+    expect_numbers,
+    expect_tensor,
+    without,
+)
 from course_lib.teaching.quiz import Choice, Quiz
 
 RIGHT_COUNTS = {
@@ -26,17 +32,11 @@ WHY_NOT = {
 
 
 def examine_counts(answer: dict[str, int]) -> None:
-    if not isinstance(answer, dict) or set(answer) != set(RIGHT_COUNTS):
-        raise Rejected(f"Keep the dictionary with its six names: {'; '.join(RIGHT_COUNTS)}.")
-    for name, right in RIGHT_COUNTS.items():
-        given = answer[name]
-        if given is ...:
-            raise Rejected(f"The number for “{name}” is still open.")
-        if not isinstance(given, int | float):
-            raise Rejected(f"“{name}”: a number is asked for, not a {type(given).__name__}.")
-        if given != right:
-            reason = next(why for start, why in WHY_NOT.items() if name.startswith(start))
-            raise Rejected(f"“{name}”: {reason}")
+    expect_numbers(answer, RIGHT_COUNTS, _why_not)
+
+
+def _why_not(name: str, _: float) -> str:
+    return next(why for start, why in WHY_NOT.items() if name.startswith(start))
 
 
 NO_TORCH = "Torch's own batch norm does it; here it is your turn."

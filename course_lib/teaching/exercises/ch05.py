@@ -4,7 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from course_lib.teaching.exercises.exercise import Exercise, Rejected, expect_tensor
+from course_lib.teaching.exercises.exercise import (
+    Exercise,
+    Rejected,
+    expect_numbers,
+    expect_tensor,
+)
 from course_lib.teaching.quiz import Choice, Quiz
 
 RIGHT_COUNTS = {
@@ -18,16 +23,7 @@ LAYERS, BRANCH, SHORTCUT, IDENTITY, ROWS = RIGHT_COUNTS
 
 
 def examine_counts(answer: dict[str, int]) -> None:
-    if not isinstance(answer, dict) or set(answer) != set(RIGHT_COUNTS):
-        raise Rejected(f"Keep the dictionary with its five names: {'; '.join(RIGHT_COUNTS)}.")
-    for name, right in RIGHT_COUNTS.items():
-        given = answer[name]
-        if given is ...:
-            raise Rejected(f"The number of {name} is still open.")
-        if isinstance(given, bool) or not isinstance(given, int | float):
-            raise Rejected(f"A number is asked for: {name}.")
-        if given != right:
-            raise Rejected(_wrong_count(name, given))
+    expect_numbers(answer, RIGHT_COUNTS, _wrong_count)
 
 
 def _wrong_count(name: str, given: float) -> str:

@@ -5,7 +5,7 @@ import inspect
 import linecache
 import textwrap
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import ModuleType
@@ -128,6 +128,26 @@ def expect_tensor(value: Any, shape: tuple[int, ...], what: str) -> None:
         raise Rejected(f"{what} should be a tensor, but a {type(value).__name__} came back")
     if tuple(value.shape) != shape:
         raise Rejected(f"{what} should have shape {shape}, not {tuple(value.shape)}")
+
+
+def expect_numbers(
+    answer: Any, right: Mapping[str, float], why_not: Callable[[str, float], str]
+) -> None:
+    """Reject what is not the dictionary `right`: with other names, open, wrong, or no numbers.
+
+    Args:
+        why_not: what to say of a wrong number: `why_not(name, given)`.
+    """
+    if not isinstance(answer, dict) or set(answer) != set(right):
+        raise Rejected(f"Keep the dictionary with its names: {'; '.join(right)}.")
+    for name, number in right.items():
+        given = answer[name]
+        if given is ...:
+            raise Rejected(f"The number for “{name}” is still open.")
+        if isinstance(given, bool) or not isinstance(given, int | float):
+            raise Rejected(f"“{name}”: a number is asked for, not a {type(given).__name__}.")
+        if abs(given - number) > 1e-9:
+            raise Rejected(f"“{name}”: {why_not(name, given)}")
 
 
 def without(
