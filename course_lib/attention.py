@@ -73,8 +73,10 @@ class MultiHeadAttention(nn.Module):
         Args:
             mask: bool, broadcast to (B, heads, T, S).
         """
-        keys, values = self.keys_values(query if source is None else source)
-        return self.attend(query, keys, values, mask)
+        if source is not None:
+            return self.attend(query, *self.keys_values(source), mask)
+        queries, keys, values = self._project("query", query, 0, 3)  # in one product
+        return self._mix(self._turn(queries, 0), self._turn(keys, 0), values, mask)
 
     def weights(
         self, query: Tensor, source: Tensor | None = None, mask: Tensor | None = None
@@ -89,8 +91,7 @@ class MultiHeadAttention(nn.Module):
         Args:
             offset: the position of the first of `source`.
         """
-        width = self.out_proj.in_features
-        keys, values = self._project("source", source, width, 3 * width)
+        keys, values = self._project("source", source, 1, 3)
         return self._turn(keys, offset), values
 
     def attend(
@@ -106,12 +107,15 @@ class MultiHeadAttention(nn.Module):
         Args:
             offset: the position of the first of `query`.
         """
+        return self._mix(self._queries(query, offset), keys, values, mask)
+
+    def _mix(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         dropout = self.dropout if self.training else 0.0
-        heads = attention(self._queries(query, offset), keys, values, mask, dropout)
+        heads = attention(queries, keys, values, mask, dropout)
         return self.out_proj(heads.transpose(1, 2).flatten(2))  # (B, heads, T, d) -> (B, T, width)
 
     def _queries(self, query: Tensor, offset: int) -> Tensor:
-        (queries,) = self._project("query", query, 0, self.out_proj.in_features)
+        (queries,) = self._project("query", query, 0, 1)
         return self._turn(queries, offset)
 
     def _turn(self, x: Tensor, offset: int) -> Tensor:
@@ -120,13 +124,14 @@ class MultiHeadAttention(nn.Module):
         return rotate(x, torch.arange(offset, offset + x.shape[-2], device=x.device))
 
     def _project(self, name: str, x: Tensor, begin: int, end: int) -> tuple[Tensor, ...]:
-        """Rows `begin` to `end` of the projections: (B, T, width) -> (B, heads, T, d), one each."""
+        """Of queries 0, keys 1, values 2 those from `begin` to `end`, each (B, heads, T, d)."""
         width = self.out_proj.in_features
         if x.ndim != 3 or x.shape[-1] != width:
             raise ValueError(f"{name} has shape {tuple(x.shape)}; allowed is (B, length, {width})")
-        bias = None if self.in_proj_bias is None else self.in_proj_bias[begin:end]
-        projected = F.linear(x, self.in_proj_weight[begin:end], bias)  # -> (B, T, n * width)
-        split = projected.unflatten(-1, ((end - begin) // width, self.heads, -1))
+        rows = slice(begin * width, end * width)
+        bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
+        projected = F.linear(x, self.in_proj_weight[rows], bias)  # (B, T, width) -> (B, T, n width)
+        split = projected.unflatten(-1, (end - begin, self.heads, -1))
         return split.permute(2, 0, 3, 1, 4).unbind(0)  # (B, T, n, heads, d) -> n (B, heads, T, d)
 
 

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Up to these lengths, matmul and softmax are the faster form on a CPU, forward and backward together
+# Up to these lengths, matmul and softmax are the faster form on a CPU, there and back together
 # (benchmarks/bench_attention.py): in bfloat16 the backward pass of torch's fused kernel takes
 # several times as long. On a GPU the fused form always wins: it never stores the scores.
-MATMUL_UP_TO = {torch.bfloat16: 128}
+MATMUL_UP_TO = {torch.bfloat16: 256}
 MATMUL_UP_TO_ELSE = 64  # in other dtypes
 
 
@@ -42,12 +42,11 @@ def attention_fused(
     """The output of `attention_by_hand` in one call, which on GPUs never holds all the weights."""
     if mask is None:
         return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-    shape = (*query.shape[:-1], key.shape[-2])  # (..., T, S)
-    check_mask(mask, shape)
+    check_mask(mask, (*query.shape[:-1], key.shape[-2]))
     # What a kernel makes of a row with nothing to attend to differs from device to device: such
     # rows may look everywhere, and what they saw is dropped.
     nothing = _rows_with_nothing(mask)
-    seen = (mask | nothing).expand(shape)
+    seen = torch.atleast_2d(mask | nothing)  # not expanded: torch makes numbers of each entry
     output = F.scaled_dot_product_attention(query, key, value, seen, dropout)
     return output.masked_fill(nothing, 0.0)  # (..., T, e), (..., T, 1) -> (..., T, e)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib import attention
+from course_lib import attention, dot_product
 from tests import readiness
 
 WIDTH, HEADS = 16, 4
@@ -35,6 +35,24 @@ def test_a_query_between_two_equal_keys_gets_the_mean_of_their_values(form):
     key = torch.tensor([[1.0, 0, 0, 0], [1.0, 5, 0, 0], [-99.0, 0, 0, 0]])
     value = torch.tensor([[10.0], [20], [7000]])
     torch.testing.assert_close(form(query, key, value), torch.tensor([[15.0]]))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "length", "device", "fused"),
+    [
+        (torch.float32, 64, "cpu", False),
+        (torch.float32, 65, "cpu", True),
+        (torch.bfloat16, 256, "cpu", False),
+        (torch.bfloat16, 257, "cpu", True),
+        (torch.bfloat16, 8, "meta", True),
+    ],
+)
+def test_the_form_is_chosen_by_device_dtype_and_length(monkeypatch, dtype, length, device, fused):
+    calls = []
+    monkeypatch.setattr(dot_product, "attention_fused", lambda q, *_: calls.append(1) or q)
+    x = torch.zeros(2, length, 4, dtype=dtype, device=device)
+    assert attention.attention(x[:, :3], x, x).shape == (2, 3, 4)
+    assert bool(calls) == fused
 
 
 @forms

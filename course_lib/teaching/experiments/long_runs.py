@@ -34,7 +34,7 @@ EXPERIMENTS = tuple(
         title=title,
         measure=whole_recipe,
         settings={recipe: {"recipe": recipe}},
-        seeds=3,
+        seeds=2,
     )
     for recipe, title in (
         ("resnet_long", "the small ResNet, trained for longer"),
