@@ -196,7 +196,7 @@ class _Layer(nn.Module):
     def feed_forward(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
         """The last part, for each position by itself: (B, T, width) -> (B, T, width)."""
         inner = self.activation(self.linear1(self.enter(x, norm)))  # -> (B, T, hidden)
-        return self.leave(x, self.linear2(self.dropout(inner)), norm)  # -> (B, T, width)
+        return self.leave(x, self.linear2(inner), norm)  # -> (B, T, width)
 
 
 class EncoderLayer(_Layer):

@@ -62,11 +62,11 @@ def cnn_long(*, steps: int = 1300, **options) -> Recipe:
 
 def resnet(*, seed: int = 0, batch_size: int = 128, **changes) -> Recipe:
     """Chapter 05: a small residual network on pictures of clothes; otherwise as `batch_norm`."""
-    config = one_cycle(seed, changes, steps=1250, **ON_CLOTHES)
+    config = one_cycle(seed, changes, steps=1000, **ON_CLOTHES)
     return _on_clothes(partial(SmallResNet, zero_init=True), config, batch_size)
 
 
-def resnet_long(*, steps: int = 3000, **options) -> Recipe:
+def resnet_long(*, steps: int = 2500, **options) -> Recipe:
     """Chapter 05: longer than `resnet`, and otherwise the same."""
     return resnet(steps=steps, **options)
 
@@ -145,7 +145,7 @@ def batch_norm(*, seed: int = 0, batch_size: int = 128, **changes) -> Recipe:
     Labels are smoothed. A test picture and its mirror image are both looked at, and their logits
     added: a mirrored shoe is a shoe when testing, too.
     """
-    config = one_cycle(seed, changes, steps=900, **ON_CLOTHES)
+    config = one_cycle(seed, changes, steps=750, **ON_CLOTHES)
     return _on_clothes(NormCNN, config, batch_size)
 
 

@@ -1,4 +1,4 @@
-"""Widgets of chapters 00 and 02 in detail, and what is left of widgets where they cannot run."""
+"""Widgets of some chapters in detail, and what is left of widgets where they cannot run."""
 
 import re
 import shutil
@@ -158,6 +158,20 @@ def test_a_kernel_chosen_by_name_fills_the_nine_numbers(ran: Notebook):
         for field, value in zip(fields.all(), PRESETS[name], strict=True):
             expect(field).to_have_value(f"{value:.3g}")
     ran.screenshot(explorer, "kernel-chosen")
+
+
+@pytest.mark.parametrize("ran", ["06_attention", "07_seq2seq"], indirect=True)
+def test_what_is_typed_into_an_explorer_is_drawn(ran: Notebook):
+    has_field = ran.page.locator("input[type=text]")
+    explorers = ran.page.locator(".course-explorer").filter(has=has_field).all()
+    assert explorers
+    for number, explorer in enumerate(explorers, start=1):
+        before = _picture(explorer)
+        field = explorer.locator("input[type=text]")
+        field.fill("the river")
+        field.press("Enter")
+        _wait_for_picture(explorer, before, changed=True)
+        ran.screenshot(explorer, f"typed-{number}")
 
 
 @pytest.mark.parametrize("name", NAMES)
