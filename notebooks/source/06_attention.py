@@ -3,8 +3,9 @@
 #
 # What is a *bank*? In “the bank of the river was green” it has to do with water, in “the bank lends
 # money” with money. The word itself is the same; the words around it tell, and only some of them.
-# Below, each row is a word, and the dark squares in it are the words it draws from. In the row of
-# *bank*, which squares do you expect to be dark, left and right?
+# Below, each row is a word, and shows from which words it draws: the darker a square, the more.
+# (Why the axes say “queries” and “keys” comes in a minute.) In the row of *bank*, which squares
+# beside that of *bank* itself do you expect to stand out, left and right?
 
 # %%
 import torch
@@ -21,12 +22,14 @@ for sentence in sentences:
     panels[sentence] = weights, names, names
 shown = figures.maps(
     panels,
-    caption="Each row sums to 1. Left, bank draws from river; right, from lends and money.",
+    caption="Each row sums to 1. Bank draws most from itself; after that, left, from river, and "
+    "right, a little, from lends and money.",
     alt="Two square maps of weights between the words of a sentence. In the row of bank, the "
     "squares of bank itself and, left, of river, right, of lends and money are the darkest.",
     numbers=True,
 )
-report.holds("bank draws more from river than from green", shown[sentences[0]][1][4] > 0.1)
+of_bank = shown[sentences[0]][1]  # one weight for each word
+report.holds("bank draws more from river than from green", of_bank[4] > of_bank[6])
 
 # %% [markdown]
 # A convolution (chapter 02) mixes every place with its neighbours, in the same way everywhere.
@@ -34,16 +37,18 @@ report.holds("bank draws more from river than from green", shown[sentences[0]][1
 # is the part from which translators and chat programs are built.
 #
 # **When you are through you can** look up softly in a dictionary, compute attention by hand, say
-# what a mask hides, cut it into heads, give it a sense of position in three ways, build the layers
-# of a Transformer, and prove from a trained network's map that it looks where it must. It takes
-# about two hours to read and try; the code runs within a minute. You need chapters 01 and 04.
+# what a mask hides, cut attention into heads, give it a sense of position in three ways, build the
+# layers of a Transformer, and prove from a trained network's map that it looks where it must. It
+# takes about two hours to read and try; the code runs within a minute. You need chapters 01 and 04,
+# and the shortcut of chapter 05.
 
 # %% [markdown]
 # ## Build it: a dictionary that answers softly
 #
 # A dictionary has keys and values. It takes a query, finds the key that is equal, and gives its
 # value; without an equal key there is no answer. A *soft* dictionary compares the query with all
-# keys, and answers with a mean of all values in which the values of like keys count most.
+# keys, gives each key a *score* for how well it fits, and answers with a mean of all values. The
+# better a key fits, the more its value counts.
 #
 # > **query**: what is looked for, as a vector.
 #
@@ -82,8 +87,8 @@ print(f"answer {answer:.2f}")
 answers = figures.lookup(
     (0.05, 0.5, 5.0),
     caption="The answer to every query between the four keys, at three temperatures.",
-    alt="Three curves through or near four points. The one of temperature 0.05 has steps through "
-    "all points, that of 0.5 is smooth, that of 5 is nearly a straight line around the mean.",
+    alt="Three curves and four points. The one of temperature 0.05 has steps through "
+    "all points, that of 0.5 is smooth and near them, that of 5 is nearly a straight line.",
 )
 hard = torch.tensor(answers[0.05])
 report.equal("cold: at a key, its value", hard, values, rtol=1e-4)
@@ -91,14 +96,17 @@ mild = figures.soft_lookup(torch.tensor([2.4]), keys, values, 1.0)
 report.equal("at 1: as by hand", mild[0], answer)
 
 # %% [markdown]
-# And it has a slope everywhere, with respect to query, keys and values. So all three can be
+# The cold curve gives at each key that key's value, as an ordinary dictionary does (and between the
+# keys that of the nearest). The hot one flattens towards the mean of all values, 25, whatever is
+# asked. And a soft answer has a slope with respect to query, keys and values. So all three can be
 # *learned*: that is why the soft dictionary is worth more than the hard one.
 #
 # ## Build it: a sentence that looks into itself
 #
 # Now the entries are words. Each needs a vector; these here are made by hand, so that one can read
-# them. A column is a trait, and a word has a 2 where it has the trait. In a real network the
-# vectors are learned, and nobody knows what a column means.
+# them. A column is a trait, and a word has a 2 where it has the trait (we let *green* count as
+# water, for the banks of rivers are green). In a real network the vectors are learned, and nobody
+# knows what a column means.
 
 # %%
 names, x = words.vectors("the bank of the river was green")
@@ -130,8 +138,9 @@ report.holds("every row sums to 1", torch.allclose(weights.sum(dim=1), torch.one
 #
 # $$\text{attention}(Q, K, V) = \text{softmax}\left(\frac{Q K^T}{\sqrt d}\right) V$$
 #
-# Why the root? The sum of $d$ products of random numbers grows like $\sqrt d$, and a softmax of
-# large scores is as good as a hard choice, through which no gradient flows. The lab measures it.
+# The rows of $Q$, $K$ and $V$ are the queries, keys and values; here all three are $x$. Why the
+# root? The sum of $d$ products of random numbers grows like $\sqrt d$, and a softmax of large
+# scores is nearly a hard choice, through which next to no gradient flows. The lab measures it.
 #
 # What has become of *bank*? Look at its traits before and after, in both sentences.
 
@@ -151,34 +160,42 @@ for sentence in sentences:
 # The vector of *bank* has moved towards the meaning that its sentence gives it. Nobody told it
 # where to look: the vectors did.
 #
-# **Why three of each?** With $Q = K = V = x$ a word looks mostly at words like itself, itself
-# first. But *it* should find the noun it stands for, and a verb its subject: unlike words. So the
-# network learns three matrices: one makes of each word what it *asks* for, one what it *offers* to
-# be found by, one what it *gives*. With matrices of random numbers, is “river looks at bank” still
-# as strong as “bank looks at river”?
+# **Why three vectors for a word?** With $Q = K = V = x$ a word looks mostly at words like itself,
+# itself first. But the word *it* should find the noun it stands for, and a verb its subject: unlike
+# words. So the network learns three matrices: one makes of each word what it *asks* for (its
+# query), one what it *offers* to be found by (its key), one what it *gives* (its value).
+#
+# Until now the score of *river* with *bank* was that of *bank* with *river*; their weights differed
+# only because each row has a softmax of its own. Is it still so with matrices of random numbers?
 
 # %%
 generator = runtime.seed_everything(0)
 names, x = words.vectors(sentences[0])
 to_query, to_key, to_value = (torch.randn(8, 8, generator=generator) / 8**0.5 for _ in range(3))
-output, weights = attention.attention_by_hand(x @ to_query, x @ to_key, x @ to_value)
 river, bank = names.index("river"), names.index("bank")
-print(f"bank at river {weights[bank, river]:.3f}, river at bank {weights[river, bank]:.3f}")
-report.holds("attention is not symmetric", not torch.allclose(weights, weights.T))
+alike = x @ x.T  # (7, 8) @ (8, 7) -> (7, 7)
+asked = (x @ to_query) @ (x @ to_key).T  # (7, 7)
+for what, scores in {"without matrices": alike, "with matrices": asked}.items():
+    there, back = scores[bank, river], scores[river, bank]
+    print(f"{what:<17} bank asks river {there:6.2f}, river asks bank {back:6.2f}")
+report.holds("without matrices the scores are symmetric", alike.equal(alike.T))
+report.holds("with them they are not", not torch.allclose(asked, asked.T))
+output, weights = attention.attention_by_hand(x @ to_query, x @ to_key, x @ to_value)  # the whole
 
 # %% [markdown]
 # ## Build it: what must not be seen
 #
-# Some places must not be looked at. Padding fills short sentences up and means nothing. And a
-# network that learns to say the next word must not see it: it would learn to copy.
+# Some places must not be looked at. Padding, which fills short sentences up, means nothing. And a
+# network that learns to say the next word must not see that word: it would only learn to copy it.
 #
 # > **mask**: for each query and each key, whether the one may attend to the other. Here True means
 # > it may.
 #
 # > **causal mask**: each place sees itself and the places before it.
 #
-# Give the hidden scores minus infinity, and the softmax turns them into 0. One sentence of five
-# words, its last two are padding. How many squares will be left in the map on the right?
+# Set the hidden scores to minus infinity, and the softmax turns them into weights of 0. Here is one
+# sentence of five places, of which the last two are padding. How many squares will be left in the
+# map on the right, where both masks hold?
 
 # %%
 real = torch.tensor([[True, True, True, False, False]])
@@ -189,7 +206,7 @@ padding = real.expand(5, 5)
 masks = {"padding": padding, "causal": causal, "both": both}
 shown = figures.maps(
     {name: (mask.float(), place, place) for name, mask in masks.items()},
-    caption="Blue: may be seen. Left and right, words 3 and 4 are padding.",
+    caption="Blue: may be seen. Left and right, places 3 and 4 are padding.",
     alt="Three maps of five by five squares. Padding: the first three columns are blue. Causal: "
     "the lower triangle. Both: what is blue in the two others.",
     label="may be seen",
@@ -219,21 +236,22 @@ report.holds("the gradient of its query is 0", bool((q.grad[1] == 0).all()))
 report.holds("the other rows are as before", torch.allclose(output[[0, 2]], naive[[0, 2]]))
 
 # %% [markdown]
-# One NaN in a gradient ruins all the weights at the next step. Our rule holds in the whole course:
-# who may look at nothing gets zeros.
+# One NaN in a gradient makes NaN of weights at the next step, and then of all that is computed from
+# them. Our rule in the whole course: a query that may look at nothing gets zeros.
 #
 # ## Build it: several heads
 #
-# One softmax makes one choice. But *lends* should find who lends **and** what is lent, each for
-# another purpose. So the vectors are cut into parts, and each part has an attention of its own.
+# One softmax makes one choice. But *lends* should find who lends **and** what is lent, and use the
+# two for different things. So queries, keys and values are cut into parts, and each part has an
+# attention of its own.
 #
 # > **head**: one of several attentions side by side, each with its own part of queries, keys and
 # > values.
 #
 # > **multi-head attention**: all heads' outputs, joined again, and mixed by one more matrix.
 #
-# Width 8 and 2 heads: each works with 4 columns. We write it out for one sentence. How many
-# weights will the map of all heads hold for 7 words?
+# The vectors have 8 columns (their *width*), and we take 2 heads: each works with 4 columns. We
+# write it out for one sentence. How many attention weights will all heads have for 7 words?
 
 # %%
 module = attention.MultiHeadAttention(width=8, heads=2)  # its three matrices lie in one, (24, 8)
@@ -249,7 +267,7 @@ for head in range(2):
     maps.append(weights)  # (7, 7)
 joined = torch.cat(parts, dim=1)  # -> (7, 8)
 by_hand = joined @ module.out_proj.weight.T + module.out_proj.bias  # (7, 8)
-print("weights of all heads:", tuple(torch.stack(maps).shape))
+print("weights of all heads:", tuple(torch.stack(maps).shape), "=", 2 * maps[0].numel())
 report.equal("output as the module's", by_hand, module(x[None])[0], rtol=1e-4, atol=1e-6)
 report.equal("and the weights", torch.stack(maps), module.weights(x[None])[0], rtol=1e-4, atol=1e-6)
 
@@ -330,14 +348,15 @@ report.verdict(
 # usual ways:
 #
 # - **Sinusoidal**: add a fixed code of sines and cosines to each word's vector.
-# - **Learned**: add a vector for each place, learned like any weight. What comes after the last
-#   place of the table has none.
+# - **Learned**: add a vector for each place, learned like any weight. The table of these vectors
+#   has an end; places beyond it have none.
 # - **Rotary**: add nothing. Turn each query and each key by an angle that grows with its place.
 #
 # > **positional encoding**: what tells a network at which place of the sequence a vector stands.
 #
 # The sinusoidal code is like a clock with many hands. Each pair of columns is one hand, its sine
-# and its cosine; the first hand turns by one radian a place, and each later one more slowly:
+# and its cosine; the first hand turns by one radian a place, and each later one more slowly. For
+# place $i$ and hand $j$, with vectors of width $d$:
 #
 # $$\text{code}(i)_{2j} = \sin\frac{i}{10000^{2j/d}} \qquad
 # \text{code}(i)_{2j+1} = \cos\frac{i}{10000^{2j/d}}$$
@@ -359,9 +378,9 @@ report.equal("code of place 5", torch.tensor(code), table[i], atol=1e-6)
 positions_explorer = widgets.explore(
     figures.positions_figure,
     alt="Left, a map of the codes: fast stripes in the first columns, slow ones behind. Right, how "
-    "alike the chosen position and all others are: 1 at itself, less with the distance.",
-    caption="Left: a row is the code of one place. Right: move the position and watch what the "
-    "curve does; then make the codes narrower.",
+    "alike the chosen position and all others are: 1 at itself, lower in waves everywhere else.",
+    caption="Left: a row is the code of one place. Right: its likeness to the others, and, dashed, "
+    "that of one vector turned to both places. Move the position, then make the codes narrower.",
     position=widgets.slider("position", 0, 63, 20, 1),
     width=widgets.slider("columns", 4, 64, 32, 4),
 )
@@ -374,6 +393,10 @@ report.holds("how alike two codes are depends on their distance alone", spread <
 report.equal("rotary: the same curve", figures.position_scores("rotary", 64, 32), alike, atol=1e-4)
 
 # %% [markdown]
+# The first columns tell neighbours apart; those in the middle turn slowly, and tell 5 from 50 (the
+# last are for much longer texts). Few columns are not enough: with 4, places six apart look nearly
+# alike, for the first hand has then gone round almost once.
+#
 # The curve moves with the position and keeps its shape. And one can say more: “the code of place
 # $i + k$ is a fixed linear map of that of $i$, the same for every $i$”. If so, one matrix is enough
 # to ask for “the word three places before me”, wherever one stands. Each hand must be turned by
@@ -399,9 +422,10 @@ report.verdict(
 )
 
 # %% [markdown]
-# **Rotary** takes this to heart. Not the word's vector is marked but query and key are turned, and
-# their product then depends on how far apart they stand. What do you expect of the product of one
-# query and one key, when both are moved by 100 places?
+# It is, apart from rounding. **Rotary** positions use such rotations directly. They leave the
+# word's vector as it is, and turn its query and its key, each pair of columns at the speed of its
+# hand, the further, the later the word stands. What do you expect of the product of one query and
+# one key when both are moved by 100 places? And when the two swap places?
 
 # %%
 draws = runtime.generator_for(6, 1)
@@ -418,6 +442,9 @@ print(f"places 7 and 4: {product(7, 4):.4f}; 4 and 7: {product(4, 7):.4f}")
 report.equal("107 and 104 as 7 and 4", product(107, 104), product(7, 4), rtol=1e-6, atol=1e-6)
 
 # %% [markdown]
+# The product depends on how far apart the two stand, and on which of them comes first; where in the
+# sentence they stand makes no difference.
+#
 # ## Build it: the layers of a Transformer
 #
 # Attention moves information between places; it cannot compute much with it, for its output is a
@@ -447,7 +474,10 @@ plans = figures.layer_plans(
 assert plans["pre-norm"][0] == "norm" and plans["post-norm"][-1] == "norm"
 
 # %% [markdown]
-# A pre-norm layer in five lines, for you to read. Then the library's layers, of both kinds, beside
+# It is post-norm: behind each sum all must go through a norm. In pre-norm the numbers can pass from
+# one end to the other unchanged, and so can gradients on their way back.
+#
+# A pre-norm layer in three lines, for you to read. Then the library's layers, of both kinds, beside
 # PyTorch's with the same weights: outputs in float64.
 
 # %%
@@ -463,7 +493,7 @@ report.equal("a pre-norm encoder layer", y, layer(z), rtol=1e-4, atol=1e-6)
 # %%
 from dataclasses import replace
 
-z, memory = z.double(), torch.randn(2, 5, 16, generator=draws).double()
+z, memory = z.double(), torch.randn(2, 5, 16, generator=draws).double()  # an encoder's output
 later = ~attention.causal_mask(6)  # PyTorch: True is hidden
 for pre_norm in (False, True):
     name = "pre-norm" if pre_norm else "post-norm"
@@ -481,9 +511,9 @@ for pre_norm in (False, True):
 
 # %% [markdown]
 # **Word by word.** In training a decoder reads the whole answer at once, and the causal mask keeps
-# it honest. When it has to write, it gets one word after another. Must it then compute everything
-# anew for every word? Keys and values of earlier words never change, for those words see nothing
-# later. So they are kept.
+# it from looking ahead. When it has to write, it gets one word after another. Must it then compute
+# everything anew for every word? Keys and values of earlier words never change, for those words see
+# nothing later. So they are kept.
 #
 # > **key-value cache**: keys and values of the places seen so far, kept for the places to come.
 
@@ -503,11 +533,13 @@ report.equal("step by step as at once", torch.cat(rows, dim=1), whole, rtol=1e-6
 #
 # Three heads, made by hand. The first compares the traits from above. The two others look at the
 # places only: each query is the sinusoidal code of the place before, or of the first one. Type your
-# own sentence (words that the table does not know are like nothing), and try:
+# own sentence (a word that is not in the table gets only zeros, and so is like no other), and try:
 #
 # - Cool the first head down. Which words still look at others than themselves?
-# - Choose “the word before”, then the causal mask. Which row changes, and why that one?
-# - Hide the small words. What do they look at now, who were only like each other?
+# - Choose “the word before”. The first word has none before it: where does it look? Then add the
+#   causal mask: why does hardly a number change?
+# - Back to “the same meaning”: hide the small words (*the*, *a*, *by*). They were like each other
+#   only. What do they look at now?
 
 # %%
 import ipywidgets
@@ -526,6 +558,16 @@ explorer = widgets.explore(
 )
 print(len(words.known()), "words have a vector:", ", ".join(words.known()[:12]), "...")
 
+# %% [markdown]
+# Cold, a word looks in equal shares at itself and at all words that are as like it as it is itself:
+# small words at small words, *cat* and *mouse* at each other, *river* at *bank*. (*Bank* has one
+# trait more, and is most like itself.) The first word asks for a place that does not exist; the
+# code nearest to that is its own. A causal mask hides what comes later, where this head hardly
+# looks. And the small words, without each other, have a score of 0 with all that are left: they
+# look at these in equal shares.
+#
+# Below, for each head, the word that each word looks at most (of equals, the first):
+
 # %%
 example = "the cat chases a mouse"
 for head in figures.HEADS:
@@ -543,7 +585,8 @@ report.holds("each word finds the one before it", cold[1:].argmax(dim=1).tolist(
 # same digits must come out backwards. The first place needs what stands last, the second what
 # stands last but one. One layer, one head. What must its map look like?
 #
-# Shapes and parameters first. There are $10^{16}$ sequences; those of the test were drawn apart.
+# Shapes and parameters first. There are $10^{16}$ such sequences; those of the test were drawn
+# apart from those for training.
 
 # %%
 recipe = toys.reverse()
@@ -565,7 +608,8 @@ print(f"{recipe.config.steps} steps of {recipe.batches.batch_size} sequences")
 history = recipe.fit(callbacks=[plot.LiveCurve()])
 curve = plot.training_curve(
     history,
-    caption="The loss by step. What has the network found out when the loss falls steeply?",
+    caption="The loss by step (dotted: all sequences seen once). What has the network found out "
+    "when the loss falls steeply?",
     alt="The loss stays near the logarithm of ten for a while, then falls steeply to almost 0.",
     epoch=len(recipe.batches),
 )
@@ -576,9 +620,9 @@ report.value("Whole sequences right", f"{100 * found['sequences']:.2f}", unit="%
 report.seconds("Training", history.seconds, target=20)
 
 # %% [markdown]
-# At first it names every digit with equal probability, and the loss is the logarithm of ten. To be
-# better it must look at the right place, and as soon as it looks there a little, the slope says:
-# more. Then everything happens within a few dozen steps.
+# At first it gives every digit the same probability, and the loss is the logarithm of ten. To get
+# better it must find out where to look. As soon as it looks at the right place a little, the slope
+# says: more. Then everything happens within a few dozen steps.
 #
 # ## Look inside
 #
@@ -592,7 +636,8 @@ labels = [str(digit) for digit in fresh[0].tolist()]
 place = [str(number) for number in range(16)]
 figures.maps(
     {"one sequence": (one, labels[::-1], labels), "mean, by place": (mean, place, place)},
-    caption="Left with the digits in, below, and out, at the side; right the mean of 200.",
+    caption="Left: below, the digits that came in; at the side, those that must come out. Right: "
+    "the mean of 200 sequences, by place.",
     alt="Two maps of 16 by 16 squares with one dark line from top right to bottom left.",
 )
 backwards = torch.arange(16).flip(0)  # (16,): where each place must look
@@ -606,9 +651,9 @@ report.result("Least weight on the anti-diagonal", least, target=0.98, gate=0.97
 
 # %% [markdown]
 # No place was told its number in plain words: it has a sinusoidal code, and the network has found
-# the map from the code of $i$ to that of $15 - i$. What if there are no codes? Then every place
-# gets the same question, and two equal digits cannot know where they stand. Predict: chance (one in
-# ten), or a little better?
+# the map from the code of $i$ to that of $15 - i$. What if there are no codes? Then a place can ask
+# with nothing but its own digit, and cannot know where it or any other stands. Predict: as good as
+# chance (one in ten), or better? (It gets 150 steps, more than the fall of the loss took above.)
 
 # %%
 blind = toys.reverse(positions="none", steps=150)
@@ -618,12 +663,12 @@ report.value("Digits right without positions", f"{share:.1f}", unit="%")
 report.holds("it stays below a third", share < 33)
 
 # %% [markdown]
-# A little better, for it can still count: it says what is frequent in the sequence.
+# Better than chance, for it can still count: it says what is frequent in the sequence.
 #
 # **Two more tasks.** *Copy first*: the first digit, at every place. *Sort*: eight different numbers
-# come in, and a decoder says them in ascending order. It has seen what was said before (in
-# training, what *should* have been said), and looks for the next in the input. Draw both maps in
-# your mind before you run the cell: which of them is the same for every input?
+# come in, and a decoder says them in ascending order. It sees what it said before (in training,
+# what it *should* have said), and looks for the next number in the input. Draw both maps in your
+# mind before you run the cell: which of them is the same for every input?
 
 # %%
 copier, sorter = toys.copy_first(), toys.sort()
@@ -641,10 +686,10 @@ sorting = sorting[:, 0]  # (2000, 1, 8, 8) -> (2000, 8, 8)
 into, out = ([str(n) for n in row[0].tolist()] for row in (numbers, answers))
 figures.maps(
     {"copy first": (copied[0, 0], place, place), "sort": (sorting[0], out, into)},
-    caption="Left by place. Right: the numbers as they came in, below, and in order, at the side. "
-    "Which else does a number get some weight from, if not from itself?",
+    caption="Left: by place. Right: below, the numbers as they came in; at the side, those to be "
+    "said, in order. Where a row has several blue squares: which numbers are they?",
     alt="Left, a map whose first column is dark and all else pale. Right, a map of eight by eight; "
-    "the darkest square of each row stands in another column, where that row's number came in.",
+    "the darkest square of each row stands where that row's number came in.",
 )
 report.holds("copy first: every place looks at place 0 most",
              bool((copied.argmax(dim=-1) == 0).all()), trained=True)  # fmt: skip
@@ -653,7 +698,7 @@ hits = (sorting.argmax(dim=-1) == stands).double().mean().item()
 report.result("sort: looks at the right number most", 100 * hits, "%", target=98, gate=96.9)
 
 # %% [markdown]
-# Where the sorter is not sure, it looks at the numbers next in order, too; the strongest counts.
+# Where the sorter is not sure, it looks at numbers near in order, too, but most at the right one.
 # The map of *sort* differs for every input: it depends on the *content*, those of *copy first* and
 # *reverse* on the *place*. Attention does both with the same formula. A caution, though: a place
 # may look at a number and not use it, and where there are several layers, what it needs may have
@@ -670,7 +715,7 @@ report.result("sort: looks at the right number most", 100 * hits, "%", target=98
 def sort_by_itself(model, numbers):
     """Say one number after another: (B, T) -> (B, T)."""
     state = model.decoder.start(model.embed(numbers))  # keys and values of the input, once
-    last = torch.full((len(numbers), 1), toys.NUMBERS)  # the start
+    last = torch.full((len(numbers), 1), toys.NUMBERS)  # a sign that stands for “begin”
     spoken = []
     for _ in range(numbers.shape[1]):
         row, state = model.decoder.step(model.embed(last), state)  # (B, 1, width)
@@ -695,7 +740,7 @@ report.result("Rows in perfect order", perfect, "%", target=99.9, gate=99.6)
 #
 # ## Your turn
 #
-# **Exercise 6.1.** Sizes: five numbers.
+# **Exercise 6.1.** Sizes: five numbers. “It” is always the module of the first line.
 
 # %%
 from course_lib.teaching.exercises import ch06
@@ -711,8 +756,9 @@ ch06.sizes.check(my_sizes)
 
 # %% [markdown]
 # **Exercise 6.2.** A mask for a decoder that reads padded sentences. `lengths` (B,) says how many
-# of the first `size` places of each sentence are real. Return a bool mask (B, 1, `size`, `size`):
-# each place may attend to itself and to places before it, and to real ones only.
+# of the `size` places of each sentence are real; they stand first. Return a bool mask
+# (B, 1, `size`, `size`), rows for queries: each place may attend to itself and to places before it,
+# but never to padding. (Places of padding have rows, too, by the same rule.)
 
 
 # %%
@@ -723,9 +769,9 @@ def decoder_mask(lengths, size):
 ch06.decoder_mask.check(decoder_mask)
 
 # %% [markdown]
-# **Exercise 6.3.** Attention by hand: `query` (T, d), `key` (S, d), `value` (S, e) and a bool
-# `mask` (T, S), True = may attend. Return the output (T, e). A row with nothing to attend to gives
-# zeros.
+# **Exercise 6.3.** Attention by the formula, without calling a ready-made one: `query` (T, d),
+# `key` (S, d), `value` (S, e) and a bool `mask` (T, S), True = may attend. Return the output
+# (T, e). A row with nothing to attend to gives zeros.
 
 
 # %%
@@ -736,9 +782,10 @@ def attend(query, key, value, mask):
 ch06.attend.check(attend)
 
 # %% [markdown]
-# **Exercise 6.4.** Several heads: cut `x` (B, T, width) into `heads` parts, let each attend to
-# itself with queries, keys and values all equal to the part, and join the outputs again:
-# (B, T, width). There are no weights. You may use `attention.attention_by_hand`.
+# **Exercise 6.4.** Several heads: cut the columns of `x` (B, T, width) into `heads` equal parts,
+# the first columns for the first head. Each part attends to itself: its queries, keys and values
+# are all the part. Join the outputs again: (B, T, width). There are no matrices to learn. You may
+# use `attention.attention_by_hand`.
 
 
 # %%
@@ -758,12 +805,12 @@ for question in ch06.QUIZZES:
 # %% [markdown]
 # ## Take-away
 #
-# - Attention is a **soft dictionary**: weights from a softmax of query and key, a mean of the
-#   values. All of it can be learned.
+# - Attention is a **soft dictionary**: weights from a softmax over products of query and keys, and
+#   with them a mean of the values. All of it can be learned.
 # - A **mask** hides scores before the softmax; who may see nothing gets zeros, never NaN.
 # - **Heads** look for different things side by side, each on a part of the width.
 # - It knows no **order**: positions are added to the words, or queries and keys are turned.
-# - A map proves something where one knows what it should be: so **test it on such a task**.
+# - A map proves something only where one knows what it should be: **test on such a task**.
 #
 # **Papers.** A. Vaswani and others: *Attention is all you need*, 2017. D. Bahdanau, K. Cho,
 # Y. Bengio: *Neural machine translation by jointly learning to align and translate*, 2015 (the

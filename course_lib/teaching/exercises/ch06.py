@@ -255,14 +255,14 @@ hot_softmax = Quiz(
             "The weights sum to 1 whatever the scores are: the answer stays a mean of the values.",
         ),
         Choice(
-            "It comes near the value with the highest score alone",
+            "It comes near the value of the key with the highest score",
             "That is a temperature of 1/100: the softmax becomes a hard choice, and nearly no "
             "gradient gets through it.",
             correct=True,
         ),
         Choice(
             "Nothing: a softmax does not see a common factor",
-            "It does not see a common *summand*. A factor changes all differences.",
+            "It does not see a number added to all scores. A factor changes all differences.",
         ),
     ),
 )
@@ -296,7 +296,7 @@ order_quiz = Quiz(
             correct=True,
         ),
         Choice(
-            "The same vectors in the old order",
+            "The same vectors, in the old order",
             "Each output belongs to its query, and the queries were moved.",
         ),
         Choice(

@@ -3,7 +3,7 @@
 #
 # Every sentence below has been said in a lecture or written in a tutorial. Before you run its cell,
 # decide: true, false, or *it depends*? Claims 6.3 and 6.6 are settled in the
-# [lesson](../06_attention.ipynb).
+# [lesson](../06_attention.ipynb). Bars in the figures are standard errors over the seeds.
 
 # %%
 import math
@@ -74,10 +74,10 @@ drawn = lines(
         "gradient that passes (median)": shares,
     },
     ("numbers in a query, d", ""),
-    caption="64 keys, random queries. Divided, nothing depends on d. Not divided, a typical query "
-    "looks at one key only, and no gradient tells it to look elsewhere.",
-    alt="Two panels over d from 4 to 1024: entropy and passing gradient are level where the scores "
-    "are divided, and fall by orders of magnitude where they are not.",
+    caption="64 keys, random queries. Divided, hardly anything depends on d. Not divided, at large "
+    "d a typical query looks at one key only, and next to no gradient tells it to look elsewhere.",
+    alt="Two panels over d from 4 to 1024, logarithmic upwards: entropy and passing gradient are "
+    "level where the scores are divided; where they are not, they fall steeply at large d.",
     log="y",
 )
 entropy, share = (panel["not divided"] for panel in drawn.values())
@@ -89,7 +89,7 @@ report.value("all keys alike would have an entropy of", f"{math.log(64):.2f}", u
 # But training could adapt: smaller weights would make up for the missing division. A task for one
 # head: 16 items with random descriptions; a question is one item's description, turned by a fixed
 # rotation, and the answer is that item's content. Five heads of each kind learn their queries' and
-# keys' weights with Adam, at three learning rates.
+# keys' weights with Adam, at three learning rates. Will those that do not divide do as well?
 
 # %%
 ITEMS, NUMBERS, BATCH = 16, 16, 32
@@ -139,7 +139,8 @@ drawn = lines(
     RATES,
     final,
     ("learning rate", "squared error at the end"),
-    caption=f"After {STEPS} steps; 1 would be to answer 0 always. Compare the lowest points.",
+    caption=f"After {STEPS} steps; who always answers 0 has an error of 1. Compare the lowest "
+    "point of each curve.",
     alt="Error over the learning rate in two panels. At d = 16 both kinds reach about the same; at "
     "d = 256 the heads that divide are several times lower.",
     log="xy",
@@ -164,24 +165,27 @@ report.verdict(
     outcome="false" if clearly(wide) > 0 and entropy[4] < entropy[0] / 4 else "true",
     evidence=f"without it, entropy falls from {entropy[0]:.2f} nats at d = 4 to {entropy[4]:.2f} "
     f"at d = 1024; after training at each one's best rate the error is {times['d = 16']:.1f} times "
-    f"as large at d = 16 and {times['d = 256']:.1f} times at d = 256; logarithm of the latter",
+    f"as large at d = 16 and {times['d = 256']:.1f} times at d = 256; "
+    "the effect is the logarithm of the latter",
     effect=wide.mean().item(),
     standard_error=standard_error(wide).item(),
 )
 
 # %% [markdown]
-# With few numbers a head it hardly matters, and training makes up for it. With many, softmax begins
-# as a switch that points at a random key and passes next to no gradient, so a typical query cannot
-# learn that it looks at the wrong place. The few that are undecided between two keys still learn:
-# that is why it does not fail altogether. What the division gives is a good start; smaller weights
-# to begin with should do much the same.
+# With few numbers in a head it hardly matters, and training makes up for it. With many, softmax
+# begins as a switch that points at a random key and passes next to no gradient, so a typical query
+# cannot learn that it looks at the wrong place. The few that are undecided between two keys still
+# learn: that is why it does not fail altogether. What the division gives is a good start; smaller
+# weights to begin with should do much the same.
 
 # %% [markdown]
 # ## 6.2 · “Filling masked scores with −1e9 (or −9e15) is the same as −inf”
 #
-# After softmax all three give 0, so what could differ? Two things to try: number formats that hold
-# no such number, and a query that may look at nothing at all, such as one in a row of padding. What
-# will be the output of that query, and what the gradient of the values that it must not see?
+# After softmax all three give 0, so what could differ? Two things to try: other number formats
+# (float16 ends near 65,000; bfloat16 reaches far, with few digits), and a query that may look at
+# nothing at all, such as one in a row of padding. What will be the output of that query, and what
+# the gradient of the values that it must not see? Some programs *add* a large negative number to
+# the scores instead of filling it in, so the table has that, too.
 
 # %%
 FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -248,8 +252,8 @@ drawn = figures.outcomes(
     | dict.fromkeys(("raises", "unmasked", "NaN"), figures.BAD),
     caption="A query that may look at nothing: what it is given, and what goes back from it. “Mean "
     "of all values”: what it must not see, in equal shares.",
-    alt="A table of seven ways to mask and three number formats: minus infinity gives NaN, "
-    "large negative numbers the mean of all values or an error in float16, ours zeros.",
+    alt="A table: seven ways to mask, three formats. -inf gives NaN; large negative ones a mean, "
+    "in float16 an error or NaN; adding -1e4 in float32 unmasked attention; ours zeros.",
 )
 first = torch.stack([attend(way, torch.float32)[0][0] for way in ways])  # the other query
 report.equal("float32, a query with two keys to see: all agree", first, first[:1].expand(7, 3))
@@ -267,11 +271,13 @@ report.verdict(
 )
 
 # %% [markdown]
-# Where a query has anything to see, they agree. A row without is the trouble: −inf less −inf is
-# NaN, and a NaN in the gradient spreads to every weight. A finite number makes all its scores
-# equal, so the query gets what it must not see, without a word of warning; and −1e4, added in
-# float32, leaves the scores' differences as if nothing were masked. So use what the format can
-# hold, and set the rows that see nothing to zero afterwards, as ours does.
+# Where the format holds the number and a query has something to see, they agree. A query with
+# nothing to see is the trouble: softmax takes the largest score off all scores, −inf less −inf is
+# NaN, and a NaN in the gradient spreads to every weight. A finite number makes all scores of the
+# query equal, so it gets the values that it must not see, and sends them a gradient, without a word
+# of warning; and −1e4, added in float32, leaves the scores' differences as if nothing were masked.
+# So use what the format can hold, and set the rows that see nothing to zero afterwards, as ours
+# does.
 
 # %% [markdown]
 # ## 6.4 · “Sine codes work like binary counters”
@@ -294,8 +300,8 @@ drawn = figures.counters(
         "sines, each half as fast": rounded,
         "sine columns of a code": codes[:, : 2 * DIGITS : 2],
     },
-    caption="Left and middle have the same signs everywhere. Right: the code's sines begin alike "
-    "and slow down by nearly the same factor.",
+    caption="Left and middle have the same signs everywhere. Right: the code's sines are slower "
+    "from the first column on, and slow down by nearly the same factor.",
     alt="Three heat maps of 64 positions by 6 columns: stripes of red and blue that double in "
     "length from column to column, sharp on the left, smooth in the middle and on the right.",
 )
@@ -323,7 +329,8 @@ alike = all((ratio - ratio.mean()).abs().max() < 0.05 for ratio in ratios.values
 steps = {
     name: code.diff(dim=0).square().sum(dim=1) for name, code in (("c", counter), ("s", codes))
 }
-report.value("a step changes, of the counter's digits", f"{steps['c'].min() / 4:.0f} to 6")
+flips = steps["c"] / 4  # a digit that changes goes from 1 to -1 or back
+report.value("a step changes, of the counter's digits", f"{flips.min():.0f} to {flips.max():.0f}")
 spread = (steps["s"].max() / steps["s"].min()).item()
 report.holds("a step moves the sine code equally far everywhere", spread < 1.001)
 
@@ -360,7 +367,7 @@ drawn = lines(
     },
     ("noise / length of the code", ""),
     caption="The more noise, the more often both are misread. But a sine code is taken for a near "
-    "one, and a number for any other that shares most digits.",
+    "one, and a counter's number for any other that shares most digits, near or far.",
     alt="Two panels over the noise: the shares read wrong rise for both; where wrong, the "
     "counter is some ten places off and the sine code few.",
 )
@@ -377,7 +384,7 @@ report.verdict(
     "Sine codes work like binary counters",
     outcome=outcome,
     evidence=f"each column is slower by {ratios['binary counter'].mean():.2f} in the counter and "
-    f"{ratios['sine code'].mean():.2f} in the code; misread, the counter is "
+    f"{ratios['sine code'].mean():.2f} in the code; misread, at noise {NOISES[1]}, the counter is "
     f"{shown(errors['binary counter'][1][:, 1])} places off, the code "
     f"{shown(errors['sine code'][1][:, 1])}",
     effect=far.mean().item(),
@@ -387,8 +394,9 @@ report.verdict(
 # %% [markdown]
 # The picture is right about the columns: fast ones tell neighbours apart, slow ones tell far places
 # apart, and each is slower by one factor. It is wrong about distance: in a counter neighbours can
-# differ in all digits, while sine codes of neighbours are always neighbours, equally far wherever
-# they stand. That, and not the counting, is what a smooth function such as attention can use.
+# differ in all digits, as 31 and 32 do, while sine codes of neighbours are always neighbours,
+# equally far wherever they stand. That, and not the counting, is what a smooth function such as
+# attention can use.
 
 # %% [markdown]
 # ## 6.5 · “Concatenating heads beats averaging them”
@@ -396,9 +404,10 @@ report.verdict(
 # Seven heads may look at seven places. Their findings can be put side by side or averaged; the
 # average is shorter, and mixes what each one found. The task, stored runs of five seeds: ten
 # coloured digits in any order, and one question: which digits have the first seven colours? The
-# answer needs all seven, kept apart. Averaged heads get 8 numbers each, as the concatenated
-# ones have; or so many that both kinds have equal weights; or the full 56. In the last panel only
-# the *sum* of the seven digits is asked. Where do you expect averaging to lose?
+# answer needs all seven, kept apart. Averaged heads get 8 numbers each, as the concatenated ones
+# have (equal width); or so many that both kinds have about as many weights (equal weights); or the
+# full 56. Beside them stands one head alone, with all 56. In the last panel only the *sum* of the
+# seven digits is asked. Where do you expect averaging to lose?
 
 # %%
 grid = experiments.stored("6.5")
@@ -416,8 +425,8 @@ drawn = figures.curves_and_points(
     caption="Left: seven digits, over the steps; the learning rate falls to 0. A dot for each "
     "seed, on digits that were not trained on.",
     alt="Curves of accuracy: concatenated heads rise at once to the top, averaged heads of full "
-    "width follow, of equal weights later, of equal width stay far below; for the sum all dots "
-    "are at the top.",
+    "width follow; one head and averaged heads of equal weights end somewhat below, those of "
+    "equal width far below; for the sum all dots are at the top.",
 )
 for name in stored.SHAPES:
     print(f"{name:<26}{weights[f'{name}: apart'][0]:>8,.0f} weights for values and output")
@@ -429,7 +438,7 @@ behind = {name: apart["concatenated"] - values for name, values in apart.items()
 for name in list(behind)[1:]:
     report.value(f"{name}, behind", shown(behind[name]), unit="points")
 of_sums = kinds["sum"]["concatenated"] - kinds["sum"]["averaged, equal width"]
-report.value("averaged, equal width, of sums behind", shown(of_sums), unit="points")
+report.value("averaged, equal width, asked for sums, behind", shown(of_sums), unit="points")
 
 
 # %%
@@ -458,18 +467,19 @@ report.verdict(
 # by side there are 56. Given the room, each head can learn to write into a part of its own, so the
 # full width makes up for it, at four times the weights. Where only the sum is asked, averaging is
 # just what is wanted. And one wide head comes nearer than one might think: it beats seven that are
-# squeezed into 8 numbers. At equal weights the seeds lie far apart: the room is there, but hard to
-# find in so few steps.
+# squeezed into 8 numbers. (It can look at all seven places at once, if each value writes into
+# numbers that belong to its colour.) With averaged heads of equal weights the seeds lie far apart:
+# the room is there, but hard to find in so few steps.
 
 # %% [markdown]
 # ## 6.7 · “Batch norm would do as well as layer norm in a Transformer”
 #
-# Chapter 04 ended with two norms of one arithmetic. Here are sequences of 2 to 16 symbols; a
-# Transformer of two layers is to sort them, and padding fills the short ones. Batch norm takes its
-# means over all tokens of a batch, padding included, or over the real ones alone. And the batches:
-# either *mixed*, all lengths together; or *by length*, which saves most of the padding and is
-# common practice (chapter 07). Stored runs of five seeds: which of the six will fail, and will it
-# show in training?
+# Chapter 04 ended with norms that compute the same, over different axes. Here are sequences of 2 to
+# 16 symbols; a Transformer of two layers is to sort them, and padding fills the short ones. Batch
+# norm takes its means over all tokens of a batch, padding included, or over the real ones alone.
+# And the batches: either *mixed*, all lengths together; or *by length*, which saves most of the
+# padding and is common practice (chapter 07). Stored runs of five seeds: which of the six will
+# fail, and will it show in training?
 
 # %%
 grid = experiments.stored("6.7")
@@ -486,11 +496,11 @@ drawn = lines(
     caption="New sequences, after training in mixed batches (left) and in batches by length "
     "(right). Mind the scales. Which lengths does an average over all lengths suit?",
     alt="Accuracy over the length in two panels. Mixed: all three norms above nine tenths. By "
-    "length: layer norm stays high, both batch norms reach it only for middle lengths.",
+    "length: layer norm falls slowly; both batch norms come near it at middle lengths only.",
 )
 for name in loss:
     report.value(
-        f"{name:<26} loss, right in training mode, in evaluation",
+        f"{name:<26} training loss; right in training mode, in evaluation mode",
         f"{loss[name].mean():.2f}, {in_batches[name].mean():.1f} and {accuracy[name].mean():.1f} %",
     )
 again = experiments.confirm("6.7", "batch: by length", accuracy=20.0)
@@ -530,11 +540,11 @@ report.verdict(
 # %% [markdown]
 # ## 6.8 · “Attention costs grow with the square of the length”
 #
-# T queries meet T keys: T² scores to compute. Also to keep? By hand, all of them lie in memory, and
-# stay there for the gradient. The fused call computes them piece by piece, throws them away, and
-# computes them again on the way back. For sequences of 128 to 2,048: the seconds for forward and
-# backward, and the largest memory in use at any moment beyond the inputs. On logarithmic axes, what
-# slope says “square”?
+# T queries meet T keys: T² scores to compute. Must all be kept? By hand, they all lie in memory,
+# and stay there for the gradient. The fused call computes them piece by piece, throws them away,
+# and computes them again on the way back. For sequences of 128 to 2,048: the seconds for forward
+# and backward, and the largest memory in use at any moment beyond the inputs. On logarithmic axes,
+# what slope says “square”?
 
 # %%
 LENGTHS = (128, 256, 512, 1024, 2048)
@@ -590,8 +600,8 @@ drawn = lines(
     [f"{length:,}" for length in LENGTHS],
     {"seconds": taken, "peak memory (MiB)": peaks},
     ("length", ""),
-    caption="Forward and backward, two heads of 32 numbers. For twice the length, four times as "
-    "much is the square, and twice as much a straight proportion.",
+    caption="Forward and backward, two heads of 32 numbers. Four times as much for twice the "
+    "length (a slope of 2) is the square; twice as much (a slope of 1) is a straight proportion.",
     alt="Two panels over the length, all axes logarithmic. Seconds rise steeply for both forms; "
     "memory rises steeply by hand, and half as steeply when fused.",
     log="y",
@@ -633,10 +643,10 @@ report.verdict(
 )
 
 # %% [markdown]
-# The work is the square of the length however it is arranged, and beyond the caches of the machine
-# even a little more. Memory is another matter: scores that are never kept need no room, and what is
-# left grows as the inputs do. That is why models with long contexts use fused kernels; but it does
-# not make a long context cheap.
+# The work grows with the square of the length however it is arranged; where the scores no longer
+# fit into the processor's caches, the seconds may grow even faster. Memory is another matter:
+# scores that are never kept need no room, and what is left grows as the inputs do. That is why
+# models with long contexts use fused kernels; but it does not make a long context cheap.
 
 # %%
 clock.stop()
