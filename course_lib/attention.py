@@ -194,7 +194,9 @@ class _Layer(nn.Module):
         return x if self.pre_norm else norm(x)
 
     def feed_forward(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
-        """The last part, for each position by itself: (B, T, width) -> (B, T, width)."""
+        """The last part, for each position by itself: (B, T, width) -> (B, T, width).
+
+        Dropout is on its outcome only (Vaswani et al., section 5.4); torch's is on `inner`, too."""
         inner = self.activation(self.linear1(self.enter(x, norm)))  # -> (B, T, hidden)
         return self.leave(x, self.linear2(inner), norm)  # -> (B, T, width)
 
