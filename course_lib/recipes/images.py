@@ -145,7 +145,7 @@ def batch_norm(*, seed: int = 0, batch_size: int = 128, **changes) -> Recipe:
     Labels are smoothed. A test picture and its mirror image are both looked at, and their logits
     added: a mirrored shoe is a shoe when testing, too.
     """
-    config = one_cycle(seed, changes, steps=750, **ON_CLOTHES)
+    config = one_cycle(seed, changes, steps=950, **ON_CLOTHES)
     return _on_clothes(NormCNN, config, batch_size)
 
 

@@ -523,10 +523,13 @@ as_we_say_it = lines["written"][2:6] == ["quatre", "-vingt", "-dix", "-sept"]
 share = weights[2:6, 3:5].sum(dim=1).mean().item() if as_we_say_it else 0
 report.value("Attention of quatre-vingt-dix-sept on ninety-seven", f"{100 * share:.0f}", unit="%")
 report.holds("more than two thirds", share > 2 / 3, trained=True)
-for number in (71, 80, 81, 99):
-    _, written, _ = translate(number_task, number_model, num2words(number))
-    french_words, said = num2words(number, lang="fr"), text.join_words(written[:-1], "french")
-    report.holds(f"{number} is {french_words}", said == french_words, trained=True)
+odd_ones = torch.isin(number_task.numbers["test"] % 100, torch.tensor([71, 80, 81, 99]))
+rows = odd_ones.nonzero()[:, 0]
+found = decoding.greedy(number_model, number_task.test.source[rows], LONGEST).ids
+pairs = zip(found, rows.tolist(), strict=True)
+right = sum(number_task.text(ids) == number_task.test.french[row] for ids, row in pairs)
+report.result("Right, of those ending in 71, 80, 81 or 99", 100 * right / len(rows), "%",
+              target=99, gate=90)  # fmt: skip
 
 # %% [markdown]
 # Nobody told it. Words that are looked at get a gradient, so those that help are looked at more.
