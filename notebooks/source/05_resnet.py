@@ -615,7 +615,9 @@ figures.runs(
 best = 100 * longer.values("accuracy")["resnet_long"].mean().item()
 report.result("resnet_long, 10,000 new pictures", best, "%", target=93.3, gate=92.0)
 pace = history.seconds / len(history.loss)
-report.seconds("Its training, at the pace above", recipes.resnet_long().config.steps * pace, target=150)
+report.seconds(
+    "Its training, at the pace above", recipes.resnet_long().config.steps * pace, target=150
+)
 
 # %% [markdown]
 # **Colour, and another size.** Nothing in the network says 28 pixels: the mean over all places

@@ -639,8 +639,8 @@ report.verdict(
 # The loss asks how probable the right next word was, with the right words before it. A translation
 # is made of the net's own words, and BLEU counts which of them the reference has. Stored runs of
 # the dialogue recipe, with all of the training lines or a part of them, in equally many steps; they
-# are scored eight times on their way, on the shorter half of the validation lines (for which BLEU is
-# higher than for all). Will all runs walk on one line, down in loss and up in BLEU?
+# are scored eight times on their way, on the shorter half of the validation lines (for which BLEU
+# is higher than for all). Will all runs walk on one line, down in loss and up in BLEU?
 #
 # Beside the figure, a number for each run, the *rank correlation*: 1 if loss and BLEU put its eight
 # points in the same order from worst to best, 0 if one order says nothing about the other.
