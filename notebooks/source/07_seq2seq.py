@@ -751,8 +751,8 @@ line_model.cpu()
 # might change the score.
 #
 # > **bootstrap interval**: draw as many test items as there are, some twice, some not at all; score
-# > them; repeat many times. The 95 % interval holds all these scores but the lowest 2.5 % and the
-# > highest 2.5 %.
+# > them; repeat many times. The interval holds all these scores but the lowest and the highest
+# > fortieth.
 
 # %%
 import sacrebleu
