@@ -19,13 +19,27 @@ from course_lib.recipes.images import (
     softmax_regression,
     tutorial,
 )
+from course_lib.recipes.language import (
+    addition,
+    bert_pretraining,
+    bert_pretraining_long,
+    kinder_review,
+    pretraining_scores,
+    review_tuning,
+    shakespeare,
+    shakespeare_long,
+    shakespeare_short,
+)
 from course_lib.recipes.recipe import Recipe, classification_loss, scale_pixels
 from course_lib.recipes.sequences import dialogue, dialogue_long, number_words
 
-__all__ = ["RECIPES", "Recipe", "classification_loss", "few_clothes", "main", "scale_pixels"]
+__all__ = ["RECIPES", "Recipe", "classification_loss", "few_clothes", "main"]
+__all__ += ["pretraining_scores", "scale_pixels"]
 
 _ALL = (digits, softmax_regression, mlp, tutorial, cnn, cnn_long, dropout, dropout_full)
 _ALL += (batch_norm, resnet, resnet_long, number_words, dialogue, dialogue_long)
+_ALL += (bert_pretraining, bert_pretraining_long, review_tuning, kinder_review)
+_ALL += (addition, shakespeare, shakespeare_short, shakespeare_long)
 RECIPES = {recipe.__name__: recipe for recipe in _ALL}
 __all__ += RECIPES
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from course_lib import checkpoints, data, distributed, runtime, train
 from course_lib.recipes.recipe import Recipe
 
-SHARES = {"accuracy", "exact"}  # of a test's results; others are points or losses
+# Of a test's results those that are shares; others are points or losses.
+SHARES = {"accuracy", "exact", "masked words", "neighbours"}
 
 
 def main(argv: list[str], recipes: Mapping[str, Callable[..., Recipe]]) -> int:
@@ -39,4 +40,4 @@ def main(argv: list[str], recipes: Mapping[str, Callable[..., Recipe]]) -> int:
 def _print_results(recipe: Recipe, history: train.History) -> None:
     print(f"{len(history.loss)} steps in {history.seconds:.1f} s of training")
     for name, value in recipe.test(recipe.model).items():
-        print(f"test {name}: " + (f"{100 * value:.2f} %" if name in SHARES else f"{value:.2f}"))
+        print(f"test {name}: " + (f"{100 * value:.2f} %" if name in SHARES else f"{value:.4g}"))

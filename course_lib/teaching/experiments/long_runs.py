@@ -38,5 +38,7 @@ EXPERIMENTS = tuple(
     for recipe, title in (
         ("resnet_long", "the small ResNet, trained for longer"),
         ("dialogue_long", "the Transformer on dialogue, trained for longer"),
+        ("bert_pretraining_long", "the small BERT, pretrained for longer"),
+        ("shakespeare_long", "the GPT on Shakespeare, trained for longer"),
     )
 )

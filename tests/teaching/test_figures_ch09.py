@@ -1,0 +1,92 @@
+"""The figures of chapter 09 show what the model says, and bear whatever a reader types."""
+
+import pytest
+import torch
+
+from course_lib.characters import IGNORED, Dictionary
+from course_lib.gpt import GPT, GPTConfig
+from course_lib.teaching import plot
+from course_lib.teaching.figures import ch09 as figures
+
+WORDS = Dictionary("abcdef \n")
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(len(WORDS), 8, width=8, heads=2, layers=1)).eval()
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.5)
+    return model
+
+
+RULES = {"temperature": 0.8, "top_k": 8, "top_p": 1.0}
+
+
+def test_the_chances_are_those_after_the_end_of_the_prompt(model):
+    prompt = "abc def abc"  # longer than the context
+    chances = figures.next_chances(model, WORDS, prompt)
+    with torch.no_grad():
+        wanted = model(WORDS.encode(prompt[-8:])[None])[0, -1].softmax(-1)
+    torch.testing.assert_close(torch.tensor(list(chances.values())), wanted)
+    assert list(chances) == list(WORDS.symbols)
+    assert len(figures.next_chances(model, WORDS, prompt, top_k=3)) == 3
+    assert len(figures.next_chances(model, WORDS, prompt, temperature=0)) == 1
+
+
+def test_a_continuation_goes_on_beyond_the_context_and_follows_the_seed(model):
+    texts = [figures.continuation(model, WORDS, "ab", 30, seed, **RULES) for seed in (0, 0, 1)]
+    assert texts[0] == texts[1] != texts[2]
+    assert all(len(text) == 32 and text.startswith("ab") for text in texts)
+
+
+@pytest.mark.parametrize("prompt", ["abc", "", "x$y$", "a" * 50, "a\n\n b", " "])
+def test_the_explorer_bears_any_prompt(model, prompt):
+    fig = figures.explorer_figure(model, WORDS, prompt, **RULES, seed=0)
+    assert plot.to_png(fig) == plot.to_png(
+        figures.explorer_figure(model, WORDS, prompt, **RULES, seed=0)
+    )
+
+
+def test_an_unknown_symbol_is_named_and_nothing_is_drawn(model):
+    fig = figures.explorer_figure(model, WORDS, "abx", **RULES, seed=0)
+    texts = [text.get_text() for ax in fig.axes for text in ax.texts]
+    assert texts == ["'x' is not in the dictionary."]
+
+
+def test_a_change_of_the_rules_changes_the_picture(model):
+    plain = plot.to_png(figures.explorer_figure(model, WORDS, "abc", **RULES, seed=0))
+    for change in ({"temperature": 0.1}, {"top_k": 2}, {"top_p": 0.3}, {"seed": 3}):
+        rules = {**RULES, "seed": 0} | change
+        assert plot.to_png(figures.explorer_figure(model, WORDS, "abc", **rules)) != plain
+
+
+def test_next_symbols_gives_the_likeliest_first(displayed):
+    drawn = figures.next_symbols({"one": {"a": 0.2, "b": 0.5, " ": 0.3}}, "c", "a", shown=2)
+    assert list(drawn["one"].items()) == [("b", 0.5), (" ", 0.3)]
+
+
+def test_completion_gives_the_pairs_that_count(displayed):
+    counted = figures.completion("12=", [IGNORED, IGNORED, "3"], "c", "a")
+    assert counted == [("=", "3")]
+
+
+def test_surprise_finds_the_most_surprising_characters_across_lines(displayed):
+    text = "abc def\n" * 30
+    values = [0.1] * len(text)
+    values[100], values[7] = 5.0, 4.0
+    worst = figures.surprise(text, values, "c", "a", columns=5)
+    assert worst[0] == (figures.visible(text[90:101]), 5.0) and worst[1][0].endswith("↵")
+
+
+def test_losses_and_speed_give_what_they_compare(displayed):
+    lines = figures.losses({0: 3.0, 1: 2.0, 2: 2.5}, {"GPT": 1.5}, "c", "a")
+    assert lines == {"counting": 2.0, "GPT": 1.5}
+    assert figures.speed({"slow": [1.0, 4.0], "fast": [0.5, 1.0]}, [1, 2], "c", "a") == [2.0, 4.0]
+    ends = figures.curves({"a": [3, 2], "b": [1]}, "y", "c", "a", levels={"l": 1.0}, first=1)
+    assert ends == {"a": 2, "b": 1}
+
+
+def test_maps_of_a_text(displayed):
+    drawn = figures.text_maps({"head": torch.eye(3)}, "a\nb", "c", "a")
+    assert drawn == {"head": torch.eye(3).tolist()}
