@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from course_lib import runtime
-from course_lib.batches import Batches
-from course_lib.characters import IGNORED, Dictionary
+from course_lib.batches import IGNORED, Batches
+from course_lib.characters import Dictionary
 
 DICTIONARY = Dictionary("0123456789+=")  # a digit is its own id
 PLUS, EQUALS = 10, 11

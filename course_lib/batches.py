@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from course_lib import distributed, runtime
 
 Batch = Any
+IGNORED = -1  # a label that is left out of a loss
 
 
 class Batches:

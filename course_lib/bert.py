@@ -8,6 +8,7 @@ value and what is allowed.
 Source: Devlin et al. 2019, "BERT: pre-training of deep bidirectional transformers".
 """
 
+import math
 import os
 from dataclasses import asdict, dataclass, replace
 
@@ -17,12 +18,11 @@ from torch import Tensor, nn
 
 from course_lib import bert_files, pretrained
 from course_lib.attention import Encoder, TransformerConfig, padding_mask
+from course_lib.batches import IGNORED
 from course_lib.positions import check_whole
 from course_lib.weights import load_weights
 
-IGNORED = -1  # a label that is left out of the loss
 POOLS = ("cls", "mean")
-INITIAL_STD = 0.02  # of all first weights, as in BERT
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,13 @@ class BertConfig:
     dropout: float = 0.1
     norm_eps: float = 1e-12
     rotary: bool = False  # turn queries and keys, too: a small BERT learns far sooner so
+    initial_std: float = 0.02  # of the first weights; narrower ones want more, 1 / sqrt(width)
 
     def __post_init__(self):
         check_whole("vocabulary", self.vocabulary)
         check_whole("segments", self.segments)
+        if not 0 < self.initial_std < math.inf:
+            raise ValueError(f"initial_std is {self.initial_std!r}; allowed are numbers above 0")
         self.encoder()  # checks the others
 
     def encoder(self) -> TransformerConfig:
@@ -82,7 +85,7 @@ class Bert(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.encoder = Encoder(config.encoder())
         self.pooler = nn.Linear(config.width, config.width) if pooler else None
-        initialise(self)
+        initialise(self, config.initial_std)
 
     def forward(
         self, ids: Tensor, segments: Tensor | None = None, real: Tensor | None = None
@@ -159,7 +162,7 @@ class BertForPretraining(nn.Module):
         self.word_bias = nn.Parameter(torch.zeros(config.vocabulary))
         self.next = nn.Linear(config.width, 2)  # IsNext comes first, as in BERT's own files
         for head in (self.transform, self.next):
-            initialise(head)
+            initialise(head, config.initial_std)
 
     def forward(
         self,
@@ -222,7 +225,7 @@ class BertClassifier(nn.Module):
         self.bert, self.pool = bert, pool
         self.dropout = nn.Dropout(bert.config.dropout if dropout is None else dropout)
         self.output = nn.Linear(bert.config.width, check_whole("classes", classes))
-        initialise(self.output)
+        initialise(self.output, bert.config.initial_std)
 
     def forward(
         self, ids: Tensor, segments: Tensor | None = None, real: Tensor | None = None
@@ -276,11 +279,11 @@ def freeze(bert: Bert, layers: int | None = None) -> None:
                 part.requires_grad_(True)
 
 
-def initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module, std: float = 0.02) -> None:
     """Draw all matrices from a normal distribution, as BERT does; all biases are 0."""
     for name, parameter in module.named_parameters():
         if parameter.ndim > 1:
-            nn.init.normal_(parameter, std=INITIAL_STD)
+            nn.init.normal_(parameter, std=std)
         elif name.endswith("bias"):
             nn.init.zeros_(parameter)
 

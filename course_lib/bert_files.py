@@ -17,6 +17,7 @@ FIELDS = {
     "segments": "type_vocab_size",
     "dropout": "hidden_dropout_prob",
     "norm_eps": "layer_norm_eps",
+    "initial_std": "initializer_range",
 }
 SIZES = tuple(FIELDS.values())[:5]  # a config must name these
 # What this course builds; a config that says otherwise is of another model.

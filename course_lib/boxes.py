@@ -124,6 +124,12 @@ def nms(boxes: Tensor, scores: Tensor, threshold: float, groups: Tensor | None =
     """
     check_boxes(boxes)
     limit = _check_suppression(boxes, scores, threshold, groups)
+    if groups is not None and len(boxes) > 4 * BLOCK * len(names := groups.unique()):
+        # Large groups are less work one by one; many small ones are, all together.
+        parts = [(groups == name).nonzero().flatten() for name in names]
+        parts = [part[nms(boxes[part], scores[part], threshold)] for part in parts]
+        found = torch.cat(parts).sort().values
+        return found[scores[found].argsort(descending=True, stable=True)]
     order = scores.argsort(descending=True, stable=True)
     edges = _edges("boxes", boxes)[:, order]  # (4, N)
     groups = None if groups is None else groups[order]

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from course_lib import distributed, runtime
 from course_lib.batches import Batches
 
-IGNORED = -1  # a label that is left out of the loss
-
 
 class Dictionary:
     """A number for each symbol (a character): its place among `symbols`.

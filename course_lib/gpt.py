@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from course_lib import gpt2, pretrained, sampling
 from course_lib.attention import Encoder, EncoderLayer, TransformerConfig, causal_mask
-from course_lib.characters import IGNORED
+from course_lib.batches import IGNORED
 from course_lib.positions import check_whole, rotate
 from course_lib.weights import load_weights
 

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from course_lib import data, distributed, runtime
-from course_lib.batches import Batches
+from course_lib.batches import IGNORED, Batches
 from course_lib.subwords import SPECIAL, WordPiece, bert_words, learn_pieces
 
 PAD, UNKNOWN, CLS, SEP, MASK = range(len(SPECIAL))
-IGNORED = -1  # a label that is left out of the loss
 LENGTH = 64  # positions of a record
 SHARES = (0.8, 0.1, 0.1)  # of the chosen words: hidden by [MASK], replaced by any word, left
 ALL_MASKED = (1.0, 0.0, 0.0)

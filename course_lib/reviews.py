@@ -9,14 +9,17 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from course_lib import data, pretrained, runtime
 from course_lib.text import PAD, SentenceBatches, pad
+
+if TYPE_CHECKING:
+    import tokenizers
 
 CLS, SEP = 101, 102  # in MiniLM's vocabulary, which is that of BERT in lower case
 APART = 1.0  # by how much the ratings of two compared sentences differ at least
@@ -87,8 +90,10 @@ class ReviewBatches(SentenceBatches):
 
 
 @cache
-def wordpiece() -> Tokenizer:
+def wordpiece() -> "tokenizers.Tokenizer":
     """MiniLM's tokenizer as published, but for cutting and padding, which it would do to 128."""
+    from tokenizers import Tokenizer  # needed by these tasks alone
+
     tokenizer = Tokenizer.from_file(str(pretrained.minilm() / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()

@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from course_lib.batches import IGNORED
 from course_lib.cnn import Pair, Size, conv_block
-
-IGNORED = -1  # a label that is left out
 
 
 def conv_transpose2d(
@@ -168,7 +167,7 @@ class UNet(nn.Module):
             raise ValueError(f"stem is {stem}; allowed are whole numbers from 1")
         self.skips, self.stem = skips, stem
         self.multiple = stem * 2 ** (len(channels) - 1)  # sides are filled up to a multiple of it
-        self.reach = 8 * self.multiple  # no pixel farther away than this changes a prediction
+        self.reach = 7 * self.multiple  # no pixel farther away than this changes a prediction
         above = [inputs * stem**2, *channels]
         self.encoders = nn.ModuleList(
             _two_convolutions(first, second)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from course_lib.addition import DICTIONARY, Addition
-from course_lib.characters import IGNORED
+from course_lib.batches import IGNORED
 from course_lib.gpt import GPT, GPTConfig, generate, gpt_loss
 from course_lib.optimizers import make_optimizer
 

@@ -71,6 +71,14 @@ def test_a_detection_takes_the_object_it_overlaps_most():
     assert precision(detections, truth) == [pytest.approx(1)]  # A is left for HALF
 
 
+def test_of_equal_overlaps_the_last_object_is_taken_as_by_coco():
+    left, right, middle = [0.0, 0, 10, 10], [4.0, 0, 14, 10], [2.0, 0, 12, 10]
+    truth = objects((0, left, 0), (0, right, 0))
+    for second, rights in ((left, [True, True]), (right, [True, False])):
+        detections = found((0, middle, 0, 0.9), (0, second, 0, 0.8))
+        assert ap.match(detections, truth, 1).right[0, 0].tolist() == rights
+
+
 def test_the_wrong_image_and_the_wrong_class_do_not_count():
     truth = objects((0, A, 0), (1, A, 1))
     detections = found((1, A, 0, 0.9), (0, A, 1, 0.9))

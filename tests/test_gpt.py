@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from course_lib import gpt2, pretrained, sampling
-from course_lib.characters import IGNORED
+from course_lib.batches import IGNORED
 from course_lib.gpt import GPT, Cache, GPTConfig, generate, gpt_loss
 from course_lib.optimizers import hidden_weights
 from tests import readiness

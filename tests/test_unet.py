@@ -124,7 +124,7 @@ def test_nothing_beyond_the_reach_changes_a_prediction(stem):
     images = random(1, 1, 64, 64).requires_grad_()
     model(images)[0, 0, 32, 32].backward()
     rows = images.grad[0, 0].abs().sum(1).nonzero().flatten() - 32
-    assert 0 < rows.abs().max() <= model.reach == 16 * stem
+    assert 0 < rows.abs().max() <= model.reach == 14 * stem
 
 
 @networks
@@ -165,7 +165,7 @@ def test_dice_loss():
     half = truth.clone()
     half[..., :1, :] = 0  # 10 of 20 pixels: 2 x 10 / 30
     assert unet.dice_loss(half, truth, smooth=0.0).item() == pytest.approx(1 / 3)
-    assert unet.dice_loss(half.bfloat16(), truth).dtype is torch.float32
+    assert unet.dice_loss(half.bfloat16(), truth.bool()).dtype is torch.float32
     empty = torch.zeros(2, 3, 4, 4, requires_grad=True)
     loss = unet.dice_loss(empty, torch.zeros(2, 3, 4, 4))
     loss.backward()
@@ -208,10 +208,24 @@ def test_tiles_leave_no_seam_wherever_they_begin(stem, size):
     with torch.no_grad():
         whole = model(images)
     for tile in (12, 16, 40, 128):
-        tiled = unet.predict_tiled(model, images, tile, model.reach, model.multiple)
+        # One more than the reach: what is cut must still begin at a multiple.
+        tiled = unet.predict_tiled(model, images, tile, model.reach + 1, model.multiple)
         torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-5)
     seams = unet.predict_tiled(model, images, 16, 0, model.multiple)
     assert (seams - whole).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("tile", [4, 10])
+def test_tiles_see_as_far_as_the_reach_and_no_farther(tile):
+    model = nn.Conv2d(1, 1, kernel_size=7, padding=3)  # it looks three pixels far
+    images = random(1, 1, 21, 18)
+    whole, errors = model(images), []
+    for reach in (2, 3, 4):
+        tiled = unet.predict_tiled(model, images, tile, reach, multiple=1)
+        errors.append((tiled - whole).abs().max().item())
+    assert errors[0] > 1e-3 and max(errors[1:]) < 1e-5
+    coarse = unet.predict_tiled(model, images, 4, reach=3, multiple=4)  # cut at 4, not at 3
+    torch.testing.assert_close(coarse, whole)
 
 
 def test_bad_tiles_are_refused():

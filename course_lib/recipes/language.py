@@ -29,10 +29,18 @@ def bert_pretraining(*, seed: int = 0, batch_size: int = 64, **changes) -> Recip
         changes: other values for the `FitConfig`, e.g. `steps=2000`.
     """
     texts = pretraining.load()
-    config = one_cycle(seed, changes, steps=400, **MUON, learning_rate=0.01)
+    config = one_cycle(seed, changes, steps=280, **MUON, learning_rate=0.01)
     runtime.seed_everything(seed)
     sizes = BertConfig(
-        len(texts.pieces), 128, 4, 3, 512, pretraining.LENGTH, dropout=0.0, rotary=True
+        len(texts.pieces),
+        width=128,
+        heads=4,
+        layers=3,
+        hidden=512,
+        max_length=pretraining.LENGTH,
+        dropout=0.0,
+        rotary=True,
+        initial_std=128**-0.5,  # with BERT's 0.02 it learns about neighbours far later
     )
     batches = pretraining.PairBatches(texts.train, batch_size=batch_size, seed=seed)
 
@@ -88,7 +96,7 @@ def kinder_review(*, seed: int = 0, batch_size: int = 32, layers: int = 3, **cha
 
 
 def _on_reviews(task: reviews.Task, seed: int, batch_size: int, layers: int, changes) -> Recipe:
-    config = one_cycle(seed, changes, steps=300, **MUON, learning_rate=0.001)
+    config = one_cycle(seed, changes, steps=160, **MUON, learning_rate=0.001)
     runtime.seed_everything(seed)
     bert = Bert.from_pretrained(pretrained.minilm(), dropout=0.0)
     freeze(bert, layers)
@@ -111,7 +119,7 @@ def addition(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
     """
     task = Addition(reverse=False)
     pairs, held_out = task.split()
-    config = one_cycle(seed, changes, steps=250, **MUON, learning_rate=0.01)
+    config = one_cycle(seed, changes, steps=230, **MUON, learning_rate=0.01)
     runtime.seed_everything(seed)
     sizes = GPTConfig(len(DICTIONARY), task.prompt_length + task.answer_length, layers=2)
 
@@ -121,7 +129,7 @@ def addition(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
     return Recipe(GPT(sizes), task.batches(pairs, batch_size, seed), gpt_loss, config, test)
 
 
-def shakespeare(*, seed: int = 0, batch_size: int = 16, **changes) -> Recipe:
+def shakespeare(*, seed: int = 0, batch_size: int = 32, **changes) -> Recipe:
     """Chapter 09: a GPT of 0.8 million weights learns to write plays, character by character.
 
     Args:
@@ -131,7 +139,7 @@ def shakespeare(*, seed: int = 0, batch_size: int = 16, **changes) -> Recipe:
     text = data.load("shakespeare")
     dictionary = characters.Dictionary.build(text.train, text.test)
     ids, held_out = dictionary.encode(text.train), dictionary.encode(text.test)
-    config = one_cycle(seed, changes, steps=900, **MUON, learning_rate=0.02)
+    config = one_cycle(seed, changes, steps=500, **MUON, learning_rate=0.02)
     runtime.seed_everything(seed)
     model = GPT(GPTConfig(len(dictionary), CONTEXT, positions="rotary"))
     batches = characters.WindowBatches(ids, length=CONTEXT, batch_size=batch_size, seed=seed)
@@ -142,11 +150,11 @@ def shakespeare(*, seed: int = 0, batch_size: int = 16, **changes) -> Recipe:
     return Recipe(model, batches, gpt_loss, config, test)
 
 
-def shakespeare_short(*, steps: int = 180, **options) -> Recipe:
+def shakespeare_short(*, steps: int = 110, **options) -> Recipe:
     """Chapter 09: `shakespeare` within seconds, for a comparison with the usual recipe."""
     return shakespeare(steps=steps, **options)
 
 
-def shakespeare_long(*, steps: int = 1800, **options) -> Recipe:
-    """Chapter 09: longer than `shakespeare`, and otherwise the same."""
-    return shakespeare(steps=steps, **options)
+def shakespeare_long(*, steps: int = 1800, batch_size: int = 16, **options) -> Recipe:
+    """Chapter 09: longer than `shakespeare`, and in smaller steps."""
+    return shakespeare(steps=steps, batch_size=batch_size, **options)

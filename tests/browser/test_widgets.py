@@ -160,7 +160,7 @@ def test_a_kernel_chosen_by_name_fills_the_nine_numbers(ran: Notebook):
     ran.screenshot(explorer, "kernel-chosen")
 
 
-@pytest.mark.parametrize("ran", ["06_attention", "07_seq2seq"], indirect=True)
+@pytest.mark.parametrize("ran", ["06_attention", "07_seq2seq", "09_gpt"], indirect=True)
 def test_what_is_typed_into_an_explorer_is_drawn(ran: Notebook):
     has_field = ran.page.locator("input[type=text]")
     explorers = ran.page.locator(".course-explorer").filter(has=has_field).all()

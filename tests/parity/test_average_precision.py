@@ -87,6 +87,19 @@ def no_areas():
     return found, objects, count
 
 
+def equal_overlaps():
+    """A detection halfway between two objects, and a worse one on one of them."""
+    left, right, middle = [0.0, 0, 10, 10], [4.0, 0, 14, 10], [2.0, 0, 12, 10]
+    images, labels = torch.tensor([0, 0, 1, 1]), torch.zeros(4, dtype=torch.int64)
+    found = ap.Detections(
+        images,
+        torch.tensor([middle, left, middle, right]),
+        labels,
+        torch.tensor([0.9, 0.5, 0.8, 0.4]),
+    )
+    return found, ap.Objects(images, torch.tensor([left, right] * 2), labels), 2
+
+
 def without(what):
     found, objects, count = scenes(seed=7)
     if what == "objects":
@@ -104,6 +117,7 @@ MISSING = ["objects", "detections", "a class of objects", "a class of detections
 CASES = {f"seed {seed}": (lambda s=seed: scenes(seed=s)) for seed in range(3)}
 CASES |= {"crowded": crowded, "ties": ties, "tied scores": lambda: scenes(seed=4, decimals=1)}
 CASES |= {"small ones": lambda: scenes(seed=6, size=30.0), "no areas": no_areas}
+CASES["equal overlaps"] = equal_overlaps
 CASES |= {f"without {what}": (lambda w=what: without(w)) for what in MISSING}
 
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from course_lib.characters import IGNORED
+from course_lib.batches import IGNORED
 from course_lib.gpt import GPT, generate, gpt_loss
 from course_lib.gpt2 import our_weights
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from course_lib.characters import IGNORED, Dictionary
+from course_lib.batches import IGNORED
+from course_lib.characters import Dictionary
 from course_lib.gpt import GPT, GPTConfig
 from course_lib.teaching import plot
 from course_lib.teaching.figures import ch09 as figures

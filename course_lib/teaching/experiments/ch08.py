@@ -228,7 +228,7 @@ def distil(
     }
     found = {"teacher": accuracy(teacher, scored)}
     for name, (student, loss) in students.items():
-        fit(student, seed, steps, loss, 2 * RATE)
+        fit(student, seed, steps, loss, RATE)
         found[name] = accuracy(student, scored)
     return found
 
@@ -315,9 +315,9 @@ def run_onnx(session, tokens: reviews.Tokens) -> Tensor:
 
 
 STUDENT = (0, 1)  # the layers of MiniLM that students begin with
-RATE = 2e-4  # of AdamW
+RATE = 4e-4  # of AdamW
 ONNX_INPUTS = ("ids", "segments", "real")
-ADAMW, SGD = (2e-5, 2e-4, 2e-3), (0.001, 0.01, 0.1)  # learning rates
+RATES = {"adamw": (4e-5, 4e-4, 4e-3), "sgd": (0.001, 0.01, 0.1), "muon": (0.001,)}
 FROZEN = {"all": -1, "upper half": 3, "top layer": 5, "head": 6}
 SHORT = {"steps": 8, "frozen": 5, "learning_rate": RATE}
 
@@ -327,9 +327,9 @@ EXPERIMENTS = (
         "a small BERT pretrained with other shares of masked, replaced and unchanged words",
         pretrain,
         {
-            "80, 10, 10": {"steps": 200},
-            "100, 0, 0": {"steps": 200, "shares": [1.0, 0.0, 0.0]},
-            "80, 0, 20": {"steps": 200, "shares": [0.8, 0.0, 0.2]},
+            "80, 10, 10": {"steps": 300},
+            "100, 0, 0": {"steps": 300, "shares": [1.0, 0.0, 0.0]},
+            "80, 0, 20": {"steps": 300, "shares": [0.8, 0.0, 0.2]},
             "short": {"steps": 20},
         },
         seeds=2,
@@ -373,7 +373,7 @@ EXPERIMENTS = (
     ),
     Experiment(
         "8.10",
-        "AdamW and SGD, three learning rates each, lower half frozen",
+        "AdamW and SGD with three learning rates each, and Muon; lower half frozen",
         finetune,
         {
             **{
@@ -383,7 +383,7 @@ EXPERIMENTS = (
                     "learning_rate": rate,
                     "optimizer": name,
                 }
-                for name, rates in (("adamw", ADAMW), ("sgd", SGD))
+                for name, rates in RATES.items()
                 for rate in rates
             },
             "short": SHORT,
@@ -394,7 +394,7 @@ EXPERIMENTS = (
         "8.11",
         "the small BERT of 8.1 with learned positions in the place of rotary ones",
         pretrain,
-        {"learned": {"steps": 200, "rotary": False}},
+        {"learned": {"steps": 300, "rotary": False}},
         seeds=2,
     ),
 )

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from course_lib import sampling
-from course_lib.characters import IGNORED, Dictionary
+from course_lib.batches import IGNORED
+from course_lib.characters import Dictionary
 from course_lib.gpt import GPT, generate
 from course_lib.teaching import plot
 
@@ -93,9 +94,9 @@ def explorer_figure(
     left.set_title(f"after “{visible(prompt[-16:])}”: {len(chances)} may follow")
     text = continuation(model, dictionary, prompt, WRITTEN, seed, **rules)
     wrapped = "\n".join(
-        part for line in text.splitlines() for part in textwrap.wrap(line, 46) or [""]
+        part for line in text.splitlines() for part in textwrap.wrap(line, 58) or [""]
     )
-    right.text(0, 0.98, "\n".join(wrapped.splitlines()[:14]), va="top", fontsize=12)
+    right.text(0, 0.98, "\n".join(wrapped.splitlines()[:14]), va="top", fontsize=11)
     return fig
 
 
