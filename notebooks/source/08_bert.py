@@ -14,7 +14,7 @@ from course_lib import bert, pretrained, pretraining, recipes, reviews, runtime,
 from course_lib.teaching import plot, report, widgets
 from course_lib.teaching.figures import ch08 as figures
 
-clock = report.Clock(budget=180)
+clock = report.Clock(budget=220)
 minilm = bert.Bert.from_pretrained(pretrained.minilm())  # ready-made; how it works comes below
 
 

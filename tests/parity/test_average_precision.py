@@ -5,11 +5,9 @@ from collections import Counter
 
 import pytest
 import torch
+from torchmetrics.detection import mean_ap
 
 from course_lib import average_precision as ap
-
-mean_ap = pytest.importorskip("torchmetrics.detection.mean_ap")
-pytest.importorskip("pycocotools")
 
 CLASSES = 4
 MEANS = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large")

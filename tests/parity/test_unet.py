@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torchmetrics.functional import classification, segmentation
 
 from course_lib import unet
 
@@ -73,24 +74,22 @@ def masks(classes, present=None):
 @pytest.mark.parametrize("classes", [2, 4, 7])
 @pytest.mark.parametrize("ignored", [False, True])
 def test_scores(classes, ignored):
-    scores = pytest.importorskip("torchmetrics.functional.classification")
     predicted, mask = masks(classes)
     if ignored:
         mask[1] = unet.IGNORED
     counts = unet.confusion(predicted, mask, classes)
     options = {"num_classes": classes, "average": None, "ignore_index": -1}
-    theirs = scores.multiclass_jaccard_index(predicted, mask, **options)
+    theirs = classification.multiclass_jaccard_index(predicted, mask, **options)
     torch.testing.assert_close(unet.iou(counts), theirs)
     options |= {"multidim_average": "global"}
     torch.testing.assert_close(
-        unet.dice(counts), scores.multiclass_f1_score(predicted, mask, **options)
+        unet.dice(counts), classification.multiclass_f1_score(predicted, mask, **options)
     )
-    matrix = scores.multiclass_confusion_matrix(predicted, mask, classes, ignore_index=-1)
+    matrix = classification.multiclass_confusion_matrix(predicted, mask, classes, ignore_index=-1)
     assert torch.equal(counts, matrix)
 
 
 def test_scores_of_one_image_as_torchmetrics_names_them():
-    segmentation = pytest.importorskip("torchmetrics.functional.segmentation")
     predicted, mask = masks(4)
     counts = unet.confusion(predicted[:1], mask[:1], 4)
     options = {"num_classes": 4, "input_format": "index"}
