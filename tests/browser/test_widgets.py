@@ -160,15 +160,19 @@ def test_a_kernel_chosen_by_name_fills_the_nine_numbers(ran: Notebook):
     ran.screenshot(explorer, "kernel-chosen")
 
 
-@pytest.mark.parametrize("ran", ["06_attention", "07_seq2seq", "09_gpt"], indirect=True)
-def test_what_is_typed_into_an_explorer_is_drawn(ran: Notebook):
+TYPED = {name: "the river" for name in ("06_attention", "07_seq2seq", "09_gpt")}
+TYPED["08_bert"] = "the [MASK] river"
+
+
+@pytest.mark.parametrize(("ran", "text"), TYPED.items(), indirect=["ran"])
+def test_what_is_typed_into_an_explorer_is_drawn(ran: Notebook, text: str):
     has_field = ran.page.locator("input[type=text]")
     explorers = ran.page.locator(".course-explorer").filter(has=has_field).all()
     assert explorers
     for number, explorer in enumerate(explorers, start=1):
         before = _picture(explorer)
         field = explorer.locator("input[type=text]")
-        field.fill("the river")
+        field.fill(text)
         field.press("Enter")
         _wait_for_picture(explorer, before, changed=True)
         ran.screenshot(explorer, f"typed-{number}")
