@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+import transformers
 
 from course_lib import bert, pretrained
 
-transformers = pytest.importorskip("transformers")
 transformers.logging.disable_progress_bar()
 
 CONFIG = bert.BertConfig(40, width=16, heads=4, layers=3, hidden=24, max_length=12, dropout=0.1)
