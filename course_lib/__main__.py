@@ -1,4 +1,4 @@
-"""The command line: `python -m course_lib lab | doctor | data | train | claims | bench`.
+"""The command line: `python -m course_lib lab | doctor | data | train | ...`.
 
 Each command imports what it needs only when it runs, so that checking the data does not wait
 for torch.
@@ -26,6 +26,8 @@ USAGE = """usage: python -m course_lib COMMAND
   data list           the data sets that ship with the course
   data verify         compare every data file with its checksum
   train NAME          a chapter's training run; train --help lists names and options
+  predict NAME        asks a trained model: --weights FILE INPUT
+  export NAME         writes one for other programs: --weights FILE --to model.onnx
   claims [ID]         computes the training runs behind a stored claim; alone, lists them
   bench [NAME]        the course's code measured beside its peers"""
 
@@ -78,14 +80,16 @@ def _commands() -> dict[str, Callable[[Sequence[str]], int]]:
         "doctor": _later("course_lib.doctor"),
         "data": _later("course_lib.checksums"),
         "train": _later("course_lib.recipes"),
+        "predict": _later("course_lib.recipes", "predict"),
+        "export": _later("course_lib.recipes", "export"),
         "claims": _later("course_lib.teaching.experiments.command"),
         "bench": bench,
     }
 
 
-def _later(module: str) -> Callable[[Sequence[str]], int]:
+def _later(module: str, function: str = "main") -> Callable[[Sequence[str]], int]:
     def run(argv: Sequence[str]) -> int:
-        return import_module(module).main(argv)
+        return getattr(import_module(module), function)(argv)
 
     return run
 

@@ -35,6 +35,13 @@ class Objects(NamedTuple):
     labels: Tensor
 
 
+def objects_of(boxes: Tensor, labels: Tensor) -> Objects:
+    """The objects of N images, boxes (N, K, 4) and labels (N, K), without those of label -1."""
+    real = labels >= 0  # (N, K)
+    images = torch.arange(len(real), device=real.device).unsqueeze(1).expand_as(real)
+    return Objects(images[real], boxes[real], labels[real])
+
+
 class Matches(NamedTuple):
     """Which detections are right, for R ranges of areas and T thresholds, best score first.
 

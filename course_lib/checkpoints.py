@@ -18,15 +18,25 @@ def save(path: str | os.PathLike, state: dict) -> None:
 
     Args:
         state: tensors, numbers, strings, and dicts, lists and tuples of them.
+
+    Raises:
+        CheckpointError: it cannot be written, e.g. for lack of space.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".unfinished")
-    with open(unfinished, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(unfinished, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except (OSError, RuntimeError) as error:
+        unfinished.unlink(missing_ok=True)
+        # On a full disk torch complains of a wrong position; the cause stands behind that.
+        reason = error if isinstance(error, OSError) else error.__context__ or error
+        kept = " What it held before is kept." if path.exists() else ""
+        raise CheckpointError(f"{path} cannot be written ({reason}).{kept}") from error
 
 
 def load(path: str | os.PathLike) -> dict:

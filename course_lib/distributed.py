@@ -72,6 +72,21 @@ def broadcast_object(value: object) -> object:
     return box[0]
 
 
+def require_same(value: object, message: str) -> None:
+    """Raise `ValueError` with the message on each process whose value is not that of process 0."""
+    if broadcast_object(value) != value:
+        raise ValueError(message)
+
+
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Whether `flag` is True on at least one process; all must ask at the same time."""
+    if world_size() == 1:
+        return flag
+    answer = torch.tensor(int(flag), device=device)
+    dist.all_reduce(answer, dist.ReduceOp.MAX)
+    return bool(answer)
+
+
 @torch.no_grad()
 def average_gradients(model: nn.Module, loss: Tensor, weight: float) -> Tensor:
     """Turn each process's gradient of its own mean loss into that of the joint batch's mean loss.

@@ -2,20 +2,22 @@
 
 A safetensors file is a list of names, dtypes and shapes followed by the numbers: unlike a pickle,
 reading it runs no code. Damaged, missing or refused files raise `DataError`, which names the file
-and says what to do.
+and says what to do. One detector comes from torchvision instead.
 """
 
 import hashlib
 import importlib.util
 import json
 import os
+import pickle
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from course_lib.checksums import DataError
 
@@ -85,6 +87,49 @@ def minilm() -> Path:
     folder = Path(spec.submodule_search_locations[0]) / "model"
     _check_sha256(_in_folder(folder)[1], MINILM_SHA256)
     return folder
+
+
+def faster_rcnn(weights: str | None = None, *, download: bool = False) -> nn.Module:
+    """torchvision's Faster R-CNN on a MobileNet, in evaluation mode: 91 classes, 0 is background.
+
+    Its `forward` takes a list of images (3, H, W) in 0 .. 1 and gives a dict of boxes, labels and
+    scores for each.
+
+    Args:
+        weights: None for random ones, or "coco" for those trained on COCO, about 75 MB.
+        download: fetch them where torch's cache does not hold them yet.
+
+    Raises:
+        ValueError: `weights` is neither.
+        DataError: they are not in the cache and `download` is False, or cannot be fetched.
+
+    Source: Ren et al. 2015, "Faster R-CNN"; torchvision, fasterrcnn_mobilenet_v3_large_320_fpn.
+    """
+    from torchvision.models import detection  # a slow import that nothing else here needs
+
+    if weights not in (None, "coco"):
+        raise ValueError(f"weights is {weights!r}; allowed are None and 'coco'")
+    model = detection.fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None)
+    if weights == "coco":
+        trained = detection.FasterRCNN_MobileNet_V3_Large_320_FPN_Weights.COCO_V1
+        model.load_state_dict(_fetch_torchvision(trained, download))
+    return model.eval()
+
+
+def _fetch_torchvision(weights, download: bool) -> dict[str, Tensor]:
+    """The tensors of one of torchvision's weights, from torch's cache or the network."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[1]
+    if not (path.is_file() or download):
+        raise DataError(
+            f"{path} is missing. Fetch it with download=True, or copy it there from {weights.url}"
+        )
+    try:  # the name holds the beginning of the file's sha256, which is checked when it is fetched
+        return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise DataError(
+            f"{weights.url} cannot be fetched, or {path} is damaged ({type(error).__name__}: is "
+            "there a network?). Delete that file if it is there, and try again with download=True."
+        ) from error
 
 
 def _in_folder(folder: Path) -> tuple[Path, Path]:

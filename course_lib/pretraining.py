@@ -145,7 +145,7 @@ def cut_passages(
         for lines in documents:
             offset = len(ids)
             ids += [number for line in lines for number in line]
-            pairs = _neighbours([len(line) for line in lines if line], room)
+            pairs = neighbours([len(line) for line in lines if line], room)
             starts += [(offset + a, offset + b) for a, _, b, _ in pairs]
             sizes += [(size_a, size_b) for _, size_a, _, size_b in pairs]
             edges += [len(starts)] * bool(pairs)
@@ -157,7 +157,7 @@ def cut_passages(
     return Passages(vocabulary, *map(torch.tensor, (ids, starts, sizes)), torch.cat(bounds))
 
 
-def _neighbours(lengths: list[int], room: int) -> list[tuple[int, int, int, int]]:
+def neighbours(lengths: list[int], room: int) -> list[tuple[int, int, int, int]]:
     """(start, size, start, size) of each sentence's passage and of the passage behind it."""
     edges = [0]
     for length in lengths:

@@ -19,11 +19,20 @@ def default_device() -> torch.device:
     wanted = os.environ.get("COURSE_DEVICE", "")
     if not wanted:
         return torch.device(next(kind for kind in DEVICE_TYPES if _is_available(kind)))
-    kind = wanted.split(":")[0]
-    if kind not in DEVICE_TYPES:
-        raise ValueError(f"COURSE_DEVICE is {wanted!r}; allowed are {', '.join(DEVICE_TYPES)}")
+    return device_called(wanted, "COURSE_DEVICE")
+
+
+def device_called(wanted: str, name: str = "device") -> torch.device:
+    """The device that `wanted` names, e.g. "cuda:1"; `name` is for the errors.
+
+    Raises:
+        ValueError: `wanted` names no device, or one that this machine does not have.
+    """
+    kind, _, number = wanted.partition(":")
+    if kind not in DEVICE_TYPES or not (number.isdecimal() or wanted == kind):
+        raise ValueError(f"{name} is {wanted!r}; allowed are {', '.join(DEVICE_TYPES)}")
     if not _is_available(kind):
-        raise ValueError(f"COURSE_DEVICE is {wanted!r}, but this machine offers no {kind} device")
+        raise ValueError(f"{name} is {wanted!r}, but this machine offers no {kind} device")
     return torch.device(wanted)
 
 

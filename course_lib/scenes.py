@@ -5,11 +5,14 @@
 
 Sprites (each cut-out at several sides and angles) are made once, by the first maker; a scene is
 then a few copies. "train" shows seen cut-outs on training photos, "seen" the same cut-outs on test
-photos, "unseen" the test cut-outs on test photos. Bad arguments raise `ValueError`.
+photos, "unseen" the test cut-outs on test photos. There are few training photos: only "train" turns
+them by quarters and exchanges their colours, so that what is learned does not depend on them. Bad
+arguments raise `ValueError`.
 """
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +35,7 @@ PHOTO_SCALES = (1.0, 0.7, 0.5)  # a window of one size shows more of a smaller p
 SOLID = 128  # alpha from which on a pixel belongs to the object
 LIGHT = 0.25  # brightness changes by up to this share, each colour by a third of it
 NUMBERS = 11  # random ones that the background takes, and each object: seven choices, four of light
+COLOUR_ORDERS = tuple(permutations(range(3)))
 
 
 class Scenes(NamedTuple):
@@ -137,11 +141,14 @@ class SceneMaker:
     def _ground(self, row: list[float]) -> Tensor:
         """A window of a photo, uint8 (3, S, S)."""
         size = self.config.size
-        _, which, y, x, flip, *_ = row
+        _, which, y, x, flip, turn, colours, *_ = row
         photo = self._grounds[int(which * len(self._grounds))]
         top, left = (int(u * (n - size + 1)) for u, n in zip((y, x), photo.shape[1:], strict=True))
         window = photo[:, top : top + size, left : left + size]
-        return window.flip(2) if flip < 0.5 else window
+        window = window.flip(2) if flip < 0.5 else window
+        if self.split != "train":
+            return window
+        return window.rot90(int(4 * turn), (1, 2))[list(COLOUR_ORDERS[int(6 * colours)])]
 
     def _place_all(self, rows: list[list[float]], lights: Tensor) -> list[Placed]:
         """The objects of a scene, those in front last."""

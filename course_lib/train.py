@@ -116,6 +116,8 @@ def fit(
     callbacks: Sequence[Callback] = (),
     checkpoint: str | os.PathLike | None = None,
     device: torch.device | None = None,
+    stop: Callable[[], bool] | None = None,
+    shard: bool = False,
 ) -> History:
     """Train `model` in place for `config.steps` steps and leave it in evaluation mode.
 
@@ -130,6 +132,10 @@ def fit(
         callbacks: called with the history every few steps, after a validation, and at the end.
         checkpoint: a file; when it exists the run goes on from it, with `Batches` to the bit.
         device: by default `runtime.default_device()`.
+        stop: asked after a step (with several processes, after some); True, on any process, saves
+            the checkpoint and ends the run there: the history then has fewer losses than `steps`.
+        shard: each process keeps a part of every weight, for models that do not fit otherwise, see
+            `sharding`; afterwards the model still is shared by the processes.
 
     Raises:
         TrainingDiverged: the loss became NaN or infinite.
@@ -139,14 +145,18 @@ def fit(
     if runtime.is_quick():
         config = replace(config, steps=min(config.steps, QUICK_STEPS))
     with distributed.process_group(device or runtime.default_device()) as device:
-        run = _Run(model, batches, loss, config, validate, weigh, callbacks, checkpoint, device)
+        if shard:
+            from course_lib.sharding import ShardedRun as Run  # a slow import, and rarely needed
+        run = (Run if shard else _Run)(
+            model, batches, loss, config, validate, weigh, callbacks, checkpoint, device, stop
+        )
         run.start()
         for batch in run.remaining_batches():
             run.set_learning_rate()
             run.backward(batch)
             run.update_weights()
             run.keep_books()
-            if run.history.stopped_early:
+            if run.history.stopped_early or run.stopping:
                 break
         return run.finish()
 
@@ -155,16 +165,16 @@ class _Run:
     """The state of one call of `fit`, and one method for each line of its loop."""
 
     def __init__(
-        self, model, batches, loss, config, validate, weigh, callbacks, checkpoint, device
+        self, model, batches, loss, config, validate, weigh, callbacks, checkpoint, device, stop
     ):
-        layout = torch.channels_last if config.channels_last else torch.preserve_format
-        self.model = model.to(device, memory_format=layout)
+        self.config, self.device, self.checkpoint = config, device, checkpoint
+        self.dtype = runtime.resolve_precision(config.precision, device)
+        self.model = self.place(model)
         self.forward = torch.compile(model) if config.compile else model
         self.batches = batches.to(device) if isinstance(batches, Batches) else batches
         self.loss, self.validate, self.weigh = loss, validate, weigh
-        self.config, self.device, self.checkpoint = config, device, checkpoint
+        self.stop, self.stopping = stop, False
         self.callbacks = callbacks if distributed.rank() == 0 else ()
-        self.dtype = runtime.resolve_precision(config.precision, device)
         self.optimizer = make_optimizer(
             model,
             config.optimizer,
@@ -179,10 +189,16 @@ class _Run:
         self.step = 0
         self.best: dict[str, Tensor] = {}
 
+    def place(self, model: nn.Module) -> nn.Module:
+        """The model on this run's device, with the same weights on every process."""
+        layout = torch.channels_last if self.config.channels_last else torch.preserve_format
+        distributed.broadcast_model(model.to(self.device, memory_format=layout))
+        return model
+
     def start(self) -> None:
-        distributed.broadcast_model(self.model)
         if self.checkpoint is not None and os.path.exists(self.checkpoint):
             self.resume()
+        distributed.require_same(self.step, f"{self.checkpoint} is not one file for all processes")
         if distributed.world_size() > 1:  # else every process would draw the same dropout masks
             seeds = runtime.generator_for(self.config.seed, self.step, distributed.rank())
             torch.manual_seed(seeds.initial_seed())
@@ -238,10 +254,13 @@ class _Run:
     def keep_books(self) -> None:
         """Every few steps: read the losses, validate, tell the callbacks, save."""
         config = self.config
+        reading = self.step % READ_EVERY == 0
+        if self.stop is not None and (reading or distributed.world_size() == 1):
+            self.stopping = distributed.any_process(self.stop(), self.device)
         last = self.step == config.steps
         validating = last or (config.validate_every and self.step % config.validate_every == 0)
-        saving = last or self.step % config.checkpoint_every == 0
-        if not (validating or saving or self.step % READ_EVERY == 0):
+        saving = last or self.stopping or self.step % config.checkpoint_every == 0
+        if not (validating or saving or reading):
             return
         self._read_losses()
         self.history.seconds += time.perf_counter() - self.clock
@@ -266,13 +285,27 @@ class _Run:
     def resume(self) -> None:
         state = checkpoints.load(self.checkpoint)
         checkpoints.check_identity(self.checkpoint, state["identity"], self._identity())
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.take_states(state["model"], state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.history = History(**state["history"])
         self.step = len(self.history.loss)
         self.best = {name: value.to(self.device) for name, value in state["best"].items()}
         checkpoints.restore_random_state(state["random"])
+
+    def states(self) -> tuple[dict, dict]:
+        """What the model and the optimizer hold."""
+        return self.model.state_dict(), self.optimizer.state_dict()
+
+    def take_states(self, weights: dict, moments: dict) -> None:
+        """Put back what `states` gave."""
+        self.model.load_state_dict(weights)
+        self.optimizer.load_state_dict(moments)
+
+    def measure(self) -> dict[str, float]:
+        """What `validate` gives on process 0, for all processes."""
+        return distributed.broadcast_object(
+            self.validate(self.model) if distributed.rank() == 0 else None
+        )
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         tensor = tensor.to(self.device, non_blocking=True)
@@ -295,11 +328,8 @@ class _Run:
     def _validate(self) -> None:
         distributed.broadcast_buffers(self.model)
         self.model.eval()
-        metrics = None
-        if distributed.rank() == 0:
-            with torch.no_grad(), runtime.autocast(self.device, self.dtype):
-                metrics = self.validate(self.model)
-        metrics = distributed.broadcast_object(metrics)
+        with torch.no_grad(), runtime.autocast(self.device, self.dtype):
+            metrics = self.measure()
         self.model.train()
         self.history.validation.append({"step": self.step, **metrics})
         if self.config.patience is not None:
@@ -319,12 +349,15 @@ class _Run:
         history.stopped_early = len(values) - 1 - best >= config.patience
 
     def _save(self) -> None:
-        if self.checkpoint is None or distributed.rank() > 0:
+        if self.checkpoint is None:
+            return
+        weights, moments = self.states()  # all processes help where each has a part
+        if distributed.rank() > 0:
             return
         state = {
             "identity": self._identity(),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": weights,
+            "optimizer": moments,
             "scaler": self.scaler.state_dict(),
             "history": asdict(self.history),
             "best": self.best,

@@ -264,6 +264,32 @@ def dice(counts: Tensor) -> Tensor:
     return 2 * counts.diagonal() / (counts.sum(0) + counts.sum(1))
 
 
+def components(mask: Tensor, least_area: int = 1) -> Tensor:
+    """Number the islands of True: bool (H, W) -> int64 (H, W), 0 elsewhere, then 1, 2, 3 ...
+
+    Pixels belong together if they touch by a side; a touch by a corner does not count.
+
+    Args:
+        least_area: islands of fewer pixels get no number.
+    """
+    if mask.ndim != 2 or mask.dtype is not torch.bool:
+        kind = f"{mask.dtype} {tuple(mask.shape)}"
+        raise ValueError(f"mask is {kind}; allowed are two axes of torch.bool")
+    if least_area < 1:
+        raise ValueError(f"least_area is {least_area}; allowed are whole numbers from 1")
+    from scipy import ndimage  # a slow import that nothing else here needs
+
+    islands = torch.from_numpy(ndimage.label(mask.cpu().numpy())[0]).long().to(mask.device)
+    kept = islands.flatten().bincount() >= least_area
+    kept[0] = False  # the background
+    return (kept.cumsum(0) * kept)[islands]  # old number -> new number
+
+
+def count_components(mask: Tensor, least_area: int = 1) -> int:
+    """How many islands of at least `least_area` pixels a mask has: see `components`."""
+    return int(components(mask, least_area).max())
+
+
 @torch.no_grad()
 def predict_tiled(
     model: Callable[[Tensor], Tensor], images: Tensor, tile: int, reach: int, multiple: int

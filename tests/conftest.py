@@ -6,9 +6,16 @@ import pytest
 def pytest_collection_modifyitems(items):
     """Browser tests come last: Playwright's event loop stays in this thread until the very end.
 
-    With a loop at hand, the widgets that the unit tests make would wait for it to run.
+    With a loop at hand, the widgets that the unit tests make would wait for it to run. Those of one
+    notebook come together, from whatever file, so that it is run in the browser once.
     """
-    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+    items.sort(key=_place)
+
+
+def _place(item):
+    is_browser = item.get_closest_marker("browser") is not None
+    params = item.callspec.params if is_browser and hasattr(item, "callspec") else {}
+    return is_browser, params.get("ran", "")
 
 
 @pytest.fixture(autouse=True)

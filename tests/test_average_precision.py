@@ -151,3 +151,10 @@ def test_bad_input_is_refused(change, message):
 def test_scores_that_are_no_numbers_are_refused():
     with pytest.raises(ValueError, match="found.scores holds NaN"):
         ap.coco_map(found((0, A, 0, float("nan"))), objects((0, A, 0)), 1)
+
+
+def test_objects_of_scenes_leaves_the_empty_places_out():
+    boxes = torch.tensor([[A, B], [FAR, A]])
+    truth = ap.objects_of(boxes, torch.tensor([[1, -1], [0, 2]]))
+    assert truth.images.tolist() == [0, 1, 1] and truth.labels.tolist() == [1, 0, 2]
+    assert truth.boxes.tolist() == [A, FAR, A]

@@ -15,7 +15,14 @@ def started(monkeypatch):
     calls = []
 
     def fake_import(module):
-        return SimpleNamespace(main=lambda argv: calls.append((module, list(argv))) or 7)
+        def main(argv):
+            calls.append((module, list(argv)))
+            return 7
+
+        def predict(argv):
+            return main(["predict", *argv])
+
+        return SimpleNamespace(main=main, predict=predict, export=lambda argv: main(["to", *argv]))
 
     monkeypatch.setattr(cli, "import_module", fake_import)
     return calls
@@ -27,6 +34,8 @@ def started(monkeypatch):
         (["doctor"], ("course_lib.doctor", [])),
         (["data", "verify"], ("course_lib.checksums", ["verify"])),
         (["train", "cnn", "--epochs", "3"], ("course_lib.recipes", ["cnn", "--epochs", "3"])),
+        (["predict", "cnn", "x.png"], ("course_lib.recipes", ["predict", "cnn", "x.png"])),
+        (["export", "cnn"], ("course_lib.recipes", ["to", "cnn"])),
     ],
 )
 def test_a_command_passes_its_arguments_and_its_code(started, arguments, call):
@@ -37,7 +46,8 @@ def test_a_command_passes_its_arguments_and_its_code(started, arguments, call):
 def test_an_unknown_command_is_one_sentence(started, capsys):
     assert cli.main(["trian"]) == 2
     assert capsys.readouterr().err == (
-        "There is no command 'trian'; allowed are lab, doctor, data, train, claims, bench.\n"
+        "There is no command 'trian'; allowed are lab, doctor, data, train, predict, export, "
+        "claims, bench.\n"
     )
     assert started == []
 

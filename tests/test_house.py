@@ -84,7 +84,7 @@ def test_code_lines_are_counted_without_blanks_comments_and_docstrings(tmp_path)
 
 def test_the_library_stays_small():
     # Twelve chapters of about 450 lines each, their recipes, and what they share.
-    assert sum(map(code_lines, MODULES)) <= 8500
+    assert sum(map(code_lines, MODULES)) <= 9000
 
 
 def seconds(statement):

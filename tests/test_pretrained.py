@@ -160,3 +160,50 @@ def test_minilm_altered_or_missing(monkeypatch):
 
 def test_the_config_is_plain_json(folder):
     assert json.loads((folder / "config.json").read_text()) == CONFIG
+
+
+# --- torchvision's Faster R-CNN ----------------------------------------------------------------
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """torch's cache, empty, and a network that is down."""
+
+    def download(*arguments, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    return tmp_path / "checkpoints"
+
+
+def test_faster_rcnn_on_random_weights(hub):
+    torch.manual_seed(0)
+    model = pretrained.faster_rcnn()
+    assert not model.training
+    with torch.no_grad():
+        found = model([torch.rand(3, 96, 128), torch.rand(3, 64, 64)])
+    assert len(found) == 2 and all({"boxes", "labels", "scores"} == set(f) for f in found)
+    assert all(f["boxes"].shape == (len(f["labels"]), 4) for f in found)
+
+
+def test_faster_rcnn_downloads_only_when_told(hub, monkeypatch):
+    with pytest.raises(ValueError, match="weights is 'voc'; allowed are None and 'coco'"):
+        pretrained.faster_rcnn("voc")
+    with pytest.raises(DataError, match=r"fasterrcnn_.*\.pth is missing. Fetch it with download=T"):
+        pretrained.faster_rcnn("coco")
+    with pytest.raises(DataError, match="OSError: is there a network"):
+        pretrained.faster_rcnn("coco", download=True)
+
+
+def test_faster_rcnn_reads_weights_that_are_there(hub):
+    torch.manual_seed(1)
+    there = pretrained.faster_rcnn()
+    hub.mkdir()
+    path = hub / "fasterrcnn_mobilenet_v3_large_320_fpn-907ea3f9.pth"
+    torch.save(there.state_dict(), path)
+    found = pretrained.faster_rcnn("coco").state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in there.state_dict().items())
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DataError, match="is damaged"):
+        pretrained.faster_rcnn("coco")

@@ -53,7 +53,7 @@ def test_command_line_trains_saves_and_says_the_result(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "2 steps in" in done.stdout and "test accuracy:" in done.stdout
     saved = checkpoints.load(tmp_path / "weights.pt")
-    assert saved.keys() == recipes.digits().model.state_dict().keys()
+    assert saved["weights"].keys() == recipes.digits().model.state_dict().keys()
 
 
 @pytest.mark.slow
@@ -69,6 +69,20 @@ def test_several_processes_share_a_recipe_and_one_of_them_speaks():
     done = command("digits", "--steps", "2", launcher=launcher)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("test accuracy:") == 1
+
+
+@pytest.mark.slow
+def test_several_processes_share_a_recipe_and_its_weights(tmp_path):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    (tmp_path / "text.txt").write_text("to be or not to be\n" * 300)
+    options = ["--data", str(tmp_path / "text.txt"), "--size", "small", "--batch-size", "2"]
+    options += ["--steps", "2", "--save", str(tmp_path / "w.pt"), "--shard"]
+    done = command("shakespeare", *options, launcher=launcher)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("test held-out loss:") == 1
+    saved = checkpoints.load(tmp_path / "w.pt")
+    model = recipes.shakespeare(size="small", source=saved["names"]).model
+    model.load_state_dict(saved["weights"])
 
 
 def test_few_clothes_are_drawn_from_the_training_images_and_none_is_held_out_too():

@@ -410,7 +410,7 @@ def test_a_failing_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(torch, "save", half_written)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(checkpoints.CheckpointError, match="no space"):
         checkpoints.save(path, {"step": 2})
     assert checkpoints.load(path) == {"step": 1}
 

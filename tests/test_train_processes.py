@@ -71,7 +71,17 @@ def runs(tmp_path_factory):
     }
 
 
-@pytest.mark.parametrize("case", ["unequal", "clipped", "empty part", "early stop"])
+CASES = [
+    "unequal",
+    "clipped",
+    "empty part",
+    "early stop",
+    "sharded",
+    "sharded, clipped, empty part",
+]
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_two_processes_equal_one_with_the_joint_batch(runs, case):
     one, two = runs[1][case], runs[2][case]
     assert two["agree"], "the processes ended with different weights"
@@ -80,9 +90,59 @@ def test_two_processes_equal_one_with_the_joint_batch(runs, case):
     assert (two["weights"] - one["weights"]).abs().max() < 1e-6
 
 
+def test_a_sharded_process_keeps_half_of_the_rows(runs):
+    sharded, plain = runs[2]["sharded"], runs[2]["unequal"]
+    assert plain["parts"] == plain["whole"] == 129
+    # The matrices are (16, 6) and (1, 16); the second has one row, which is not cut.
+    assert (sharded["parts"], sharded["whole"]) == (8 * 6 + 8 + 16 + 1, 129)
+
+
 def test_early_stopping_stops_all_processes(runs):
     assert runs[2]["early stop"]["steps"] == 16
 
 
+def test_what_must_be_the_same_is_compared_with_process_0(runs):
+    assert runs[2]["refusal"]["differs"] == ["", "another"]
+
+
 def test_a_loader_without_its_own_share_is_refused(runs):
     assert "DistributedSampler" in runs[2]["refusal"]["text"]
+
+
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+RESUMED = PROGRAMS / "shared_resume.py"
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The run of `shared_resume.py` by one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    assert start(RESUMED, folder / "run.pt", folder / "result.pt", folder).wait() == 0
+    return checkpoints.load(folder / "result.pt")
+
+
+@pytest.mark.parametrize("shard", ["", "shard"])
+def test_killed_in_one_process_two_resume_to_what_one_gives(tmp_path, alone, shard):
+    checkpoint, result = tmp_path / "run.pt", tmp_path / "result.pt"
+    command = [*TORCHRUN, RESUMED, checkpoint, result, tmp_path, *filter(None, [shard])]
+    processes = start(*command)
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(int((tmp_path / "1.pid").read_text()), signal.SIGKILL)
+    assert processes.wait(timeout=60) != 0
+    done = len(checkpoints.load(checkpoint)["history"]["loss"])
+    assert 3 <= done < 40 and not result.exists()
+
+    assert start(*command).wait(timeout=60) == 0
+    resumed = checkpoints.load(result)
+    assert resumed["loss"] == pytest.approx(alone["loss"], rel=1e-5)
+    for name, value in alone["weights"].items():
+        torch.testing.assert_close(resumed["weights"][name], value, atol=1e-5, rtol=0)
+
+    # From the first whole epoch after the resume on: each item once, by one of the processes.
+    assert [len(part) for part in resumed["seen"]] == [40 - done] * 2
+    first = -done % 5
+    for epoch in range(first, 40 - done, 5):
+        items = [i for part in resumed["seen"] for step in part[epoch : epoch + 5] for i in step]
+        assert sorted(items) == list(range(23))

@@ -196,6 +196,53 @@ def test_bad_masks_are_refused():
         unet.confusion(mask[0], mask, 3)
 
 
+# --- islands -----------------------------------------------------------------------------------
+
+
+def drawn(*rows):
+    return torch.tensor([[symbol == "#" for symbol in row] for row in rows])
+
+
+def test_islands_are_numbered_and_small_ones_left_out():
+    mask = drawn("##...#", ".#...#", "..#...", "....##", "#..###")  # a touch by a corner parts
+    assert unet.count_components(mask) == 5
+    numbered = unet.components(mask, least_area=3)
+    assert numbered.dtype is torch.int64 and numbered.max() == 2
+    assert numbered.eq(1).equal(drawn("##....", ".#....", "......", "......", "......"))
+    assert numbered.eq(2).equal(drawn("......", "......", "......", "....##", "...###"))
+    counts = [unet.count_components(mask, area) for area in range(1, 7)]
+    assert counts == [5, 3, 2, 1, 1, 0]  # of 1, 1, 2, 3 and 5 pixels
+
+
+def test_islands_of_nothing_and_of_everything():
+    assert unet.count_components(torch.zeros(3, 4).bool()) == 0
+    assert unet.components(torch.ones(3, 4).bool()).eq(1).all()
+
+
+def test_islands_equal_a_flood():
+    mask = random(30, 40) > 0.3
+    numbered, seen = unet.components(mask), set()
+    for start in mask.nonzero().tolist():
+        flood, open_places = set(), [tuple(start)]
+        while open_places:
+            y, x = open_places.pop()
+            if 0 <= y < 30 and 0 <= x < 40 and mask[y, x] and (y, x) not in flood:
+                flood.add((y, x))
+                open_places += [(y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)]
+        assert {numbered[place].item() for place in flood} == {numbered[tuple(start)].item()}
+        seen.add(frozenset(flood))
+    assert len(seen) == unet.count_components(mask) == numbered.max()
+
+
+def test_bad_islands_are_refused():
+    with pytest.raises(ValueError, match=r"mask is torch.bool \(1, 2, 2\); allowed are two axes"):
+        unet.components(torch.zeros(1, 2, 2).bool())
+    with pytest.raises(ValueError, match="mask is torch.float32"):
+        unet.count_components(torch.zeros(2, 2))
+    with pytest.raises(ValueError, match="least_area is 0; allowed are whole numbers from 1"):
+        unet.count_components(torch.zeros(2, 2).bool(), 0)
+
+
 # --- tiles -------------------------------------------------------------------------------------
 
 

@@ -1,9 +1,24 @@
 """The training runs of chapters 08 and 09, on text: BERT, its fine-tuning, and GPT."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
 import torch
 from torch import nn
 
-from course_lib import characters, data, pretrained, pretraining, reviews, runtime, train
+from course_lib import (
+    characters,
+    data,
+    pretrained,
+    pretraining,
+    reviews,
+    runtime,
+    subwords,
+    token_files,
+    train,
+)
 from course_lib.addition import DICTIONARY, Addition
 from course_lib.bert import (
     Bert,
@@ -14,40 +29,121 @@ from course_lib.bert import (
     pretraining_loss,
 )
 from course_lib.gpt import GPT, GPTConfig, gpt_loss
-from course_lib.recipes.recipe import Recipe, one_cycle
+from course_lib.recipes import answers
+from course_lib.recipes.recipe import Recipe, Size, one_cycle, pick
 
 # Chapter 07 tells how Muon moves matrices.
 MUON = {"optimizer": "muon", "warmup": 0.1, "weight_decay": 0.1}
 CONTEXT = 64  # characters that the small GPT sees at once
+COUNTED = 2**18  # symbols of the user's own texts on which a GPT is tested
+ADAMW = {"optimizer": "adamw", "schedule": "cosine", "clip_norm": 1.0}
+
+BERTS = {
+    "tiny": Size(
+        partial(
+            BertConfig,
+            width=128,
+            heads=4,
+            layers=3,
+            hidden=512,
+            dropout=0.0,
+            rotary=True,
+            initial_std=128**-0.5,  # with BERT's 0.02 it learns about neighbours far later
+        ),
+        64,
+        {"steps": 280, **MUON, "learning_rate": 0.01},
+        {},  # as `pretraining.load` has it
+    ),
+    "small": Size(  # BERT-Small of Turc et al. 2019
+        partial(BertConfig, width=512, heads=8, layers=4, hidden=2048),
+        128,
+        {"steps": 20_000, **ADAMW, "learning_rate": 5e-4, "weight_decay": 0.01, "warmup": 0.1},
+        {"vocabulary": 30_522, "length": 128},
+    ),
+    "base": Size(  # Devlin et al. 2019, appendix A.2; there the rate falls linearly
+        partial(BertConfig, width=768, heads=12, layers=12, hidden=3072),
+        256,
+        {"steps": 10**6, **ADAMW, "learning_rate": 1e-4, "weight_decay": 0.01, "warmup": 0.01},
+        {"vocabulary": 30_522, "length": 512},
+    ),
+}
+GPTS = {
+    "tiny": Size(
+        partial(GPTConfig, positions="rotary"),
+        32,
+        {"steps": 500, **MUON, "learning_rate": 0.02},
+        {"length": CONTEXT},
+    ),
+    "small": Size(
+        partial(GPTConfig, width=384, heads=6, layers=6, dropout=0.2, positions="rotary"),
+        64,
+        {"steps": 5_000, **ADAMW, "learning_rate": 1e-3, "weight_decay": 0.1, "warmup": 0.02},
+        {"length": 256},
+    ),
+    # GPT-2 124M: its sizes and batch are those of Radford et al. 2019, which tells no rates; they
+    # are those of Brown et al. 2020 for a model of this size.
+    "base": Size(
+        partial(GPTConfig, width=768, heads=12, layers=12, dropout=0.1),
+        512,
+        {"steps": 600_000, **ADAMW, "learning_rate": 6e-4, "weight_decay": 0.1, "warmup": 0.001}
+        | {"accumulate": 64},
+        {"length": 1024, "pieces": 50_257},
+    ),
+}
+# The user's own text files; or only the names of the symbols, to build the model.
+Source = str | Path | Sequence[str] | None
 
 
-def bert_pretraining(*, seed: int = 0, batch_size: int = 64, **changes) -> Recipe:
+def bert_pretraining(
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+    size: str = "tiny",
+    source: Source = None,
+    **changes,
+) -> Recipe:
     """Chapter 08: a small BERT learns from encyclopedia articles and novels.
 
     Args:
         seed: of the weights, the pairs and the hidden words.
+        size: "tiny", the chapter's; "small", BERT-Small; "base", BERT-base.
+        source: a folder of the user's own documents, for `token_files.open_passages`.
         changes: other values for the `FitConfig`, e.g. `steps=2000`.
     """
-    texts = pretraining.load()
-    config = one_cycle(seed, changes, steps=280, **MUON, learning_rate=0.01)
+    row = pick(BERTS, size)
+    length = row.data.get("length", pretraining.LENGTH)
+    texts = None
+    if source is None:
+        texts = pretraining.load(**row.data)
+    elif not isinstance(source, list | tuple):
+        texts = token_files.open_passages(source, **row.data)
+    pieces = texts.pieces if texts else subwords.WordPiece(source)
+    config = one_cycle(seed, changes, **row.training)
     runtime.seed_everything(seed)
-    sizes = BertConfig(
-        len(texts.pieces),
-        width=128,
-        heads=4,
-        layers=3,
-        hidden=512,
-        max_length=pretraining.LENGTH,
-        dropout=0.0,
-        rotary=True,
-        initial_std=128**-0.5,  # with BERT's 0.02 it learns about neighbours far later
-    )
-    batches = pretraining.PairBatches(texts.train, batch_size=batch_size, seed=seed)
+    model = BertForPretraining(row.make(len(pieces), max_length=length))
 
     def test(model: nn.Module) -> dict[str, float]:
-        return pretraining_scores(model, pretraining.held_out(texts.test))
+        pairs = min(2_000, len(texts.test))
+        record = pretraining.held_out(texts.test, pairs, length=length)
+        return pretraining_scores(model, record, min(250, 2**14 // length))
 
-    return Recipe(BertForPretraining(sizes), batches, pretraining_loss, config, test)
+    batch_size = row.batch_size if batch_size is None else batch_size
+    options = {"batch_size": batch_size, "seed": seed, "length": length}
+    if texts is None:  # one batch to see the shapes by
+        ids = torch.zeros(2, length, dtype=torch.int64)
+        batches = [(ids, ids, ids == 0, ids[:, :4])]
+    else:
+        batches = pretraining.PairBatches(texts.train, **options)
+    return Recipe(
+        model,
+        batches,
+        pretraining_loss,
+        config,
+        test,
+        names=() if source is None else pieces.pieces,
+        predict=answers.fill_in(pieces),
+        inputs=lambda batch: tuple(batch[:4]),
+    )
 
 
 def bert_pretraining_long(*, steps: int = 900, **options) -> Recipe:
@@ -87,12 +183,14 @@ def review_tuning(*, seed: int = 0, batch_size: int = 32, layers: int = 3, **cha
             the head learns.
         changes: other values for the `FitConfig`.
     """
-    return _on_reviews(reviews.sentiment(), seed, batch_size, layers, changes)
+    recipe = _on_reviews(reviews.sentiment(), seed, batch_size, layers, changes)
+    return replace(recipe, predict=answers.judge)
 
 
 def kinder_review(*, seed: int = 0, batch_size: int = 32, layers: int = 3, **changes) -> Recipe:
     """Chapter 08: MiniLM learns which of two reviews is the kinder; as `review_tuning`."""
-    return _on_reviews(reviews.kinder(), seed, batch_size, layers, changes)
+    recipe = _on_reviews(reviews.kinder(), seed, batch_size, layers, changes)
+    return replace(recipe, predict=answers.compare)
 
 
 def _on_reviews(task: reviews.Task, seed: int, batch_size: int, layers: int, changes) -> Recipe:
@@ -107,7 +205,8 @@ def _on_reviews(task: reviews.Task, seed: int, batch_size: int, layers: int, cha
         logits = reviews.predict(model, task.test.ids)
         return {"accuracy": train.accuracy(logits, task.test.labels)}
 
-    return Recipe(model, batches, reviews.soft_review_loss, config, test)
+    inputs = lambda batch: tuple(batch[:3])  # noqa: E731
+    return Recipe(model, batches, reviews.soft_review_loss, config, test, inputs=inputs)
 
 
 def addition(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
@@ -126,28 +225,74 @@ def addition(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
     def test(model: nn.Module) -> dict[str, float]:
         return {"exact": task.exactness(model, held_out)}
 
-    return Recipe(GPT(sizes), task.batches(pairs, batch_size, seed), gpt_loss, config, test)
+    batches = task.batches(pairs, batch_size, seed)
+    return Recipe(GPT(sizes), batches, gpt_loss, config, test, predict=answers.add(task))
 
 
-def shakespeare(*, seed: int = 0, batch_size: int = 32, **changes) -> Recipe:
+def shakespeare(
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+    size: str = "tiny",
+    source: Source = None,
+    **changes,
+) -> Recipe:
     """Chapter 09: a GPT of 0.8 million weights learns to write plays, character by character.
 
     Args:
         seed: of the weights and the places that windows are cut from.
-        changes: other values for the `FitConfig`.
+        size: "tiny", the chapter's; "small", 11 million weights; "base", GPT-2 with 124 million,
+            which reads byte pairs.
+        source: the user's own texts, for `token_files.open_tokens`.
+        changes: other values for the `FitConfig`, e.g. `steps=2000`.
     """
-    text = data.load("shakespeare")
-    dictionary = characters.Dictionary.build(text.train, text.test)
-    ids, held_out = dictionary.encode(text.train), dictionary.encode(text.test)
-    config = one_cycle(seed, changes, steps=500, **MUON, learning_rate=0.02)
+    row = pick(GPTS, size)
+    length, pieces = row.data["length"], row.data.get("pieces")
+    if source is None:
+        tokens = _plays(pieces)
+    elif isinstance(source, list | tuple):
+        nothing = torch.empty(0)
+        tokens = token_files.Tokens(token_files.dictionary_of(source, pieces), nothing, nothing)
+    else:
+        tokens = token_files.open_tokens(source, pieces)
+    config = one_cycle(seed, changes, **row.training)
     runtime.seed_everything(seed)
-    model = GPT(GPTConfig(len(dictionary), CONTEXT, positions="rotary"))
-    batches = characters.WindowBatches(ids, length=CONTEXT, batch_size=batch_size, seed=seed)
+    model = GPT(row.make(pieces or len(tokens.dictionary), length))
+    batch_size = row.batch_size if batch_size is None else batch_size
+    options = {"length": length, "batch_size": batch_size, "seed": seed}
+    windows = characters.WindowBatches if source is None else token_files.MappedWindows
+    if len(tokens.train):
+        batches = windows(tokens.train, **options)
+    else:  # one batch to see the shapes by
+        batches = [(torch.zeros(2, length, dtype=torch.int64),)]
 
     def test(model: nn.Module) -> dict[str, float]:
-        return {"held-out loss": characters.held_out_loss(model, held_out, CONTEXT)}
+        if size == "tiny" and source is None:
+            return {"held-out loss": characters.held_out_loss(model, tokens.test, length)}
+        together = max(1, 2**14 // length) if pieces is None else 4  # logits of pieces are wide
+        counted = tokens.test[:COUNTED]
+        losses = characters.losses_by_symbol(model, counted, length, together)
+        return {"held-out loss": losses.mean().item()}
 
-    return Recipe(model, batches, gpt_loss, config, test)
+    return Recipe(
+        model,
+        batches,
+        gpt_loss,
+        config,
+        test,
+        names=() if source is None else token_files.names_of(tokens.dictionary),
+        predict=answers.write_on(tokens.dictionary),
+    )
+
+
+def _plays(pieces: int | None) -> token_files.Tokens:
+    """The course's own plays as characters, or as byte pairs."""
+    text = data.load("shakespeare")
+    if pieces is None:
+        dictionary = characters.Dictionary.build(text.train, text.test)
+    else:
+        dictionary = token_files.Pieces.learn([text.train], pieces)
+    return token_files.Tokens(dictionary, *map(dictionary.encode, (text.train, text.test)))
 
 
 def shakespeare_short(*, steps: int = 110, **options) -> Recipe:

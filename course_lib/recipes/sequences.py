@@ -7,6 +7,7 @@ from torch import nn
 from course_lib import decoding, runtime, translations
 from course_lib.attention import TransformerConfig
 from course_lib.bleu import bleu
+from course_lib.recipes import answers
 from course_lib.recipes.recipe import Recipe, one_cycle
 from course_lib.seq2seq import GRUTranslator, TransformerTranslator, translation_loss
 from course_lib.text import SentenceBatches
@@ -67,4 +68,13 @@ def _on_sentences(task, model, config, batch_size, test, smoothing) -> Recipe:
     batches = SentenceBatches(
         task.train.source, task.train.target, batch_size=batch_size, seed=config.seed
     )
-    return Recipe(model, batches, partial(translation_loss, smoothing=smoothing), config, test)
+    loss = partial(translation_loss, smoothing=smoothing)
+    return Recipe(
+        model,
+        batches,
+        loss,
+        config,
+        test,
+        predict=answers.translate(task, LONGEST),
+        inputs=lambda batch: (batch[0], batch[1][:, :-1]),
+    )

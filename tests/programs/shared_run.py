@@ -34,7 +34,7 @@ def network():
     return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 1))
 
 
-def run(batches, validate=None, **config):
+def run(batches, validate=None, shard=False, **config):
     model = network()
     settings = {"learning_rate": 0.02, "precision": "float32", "optimizer": "sgd"} | config
     history = fit(
@@ -44,9 +44,13 @@ def run(batches, validate=None, **config):
         FitConfig(steps=30, **settings),
         validate=validate,
         device=CPU,
+        shard=shard and distributed.world_size() > 1,
     )
-    weights = torch.cat([p.detach().flatten() for p in model.parameters()])
-    return {"weights": weights, "loss": history.loss, "steps": len(history.loss)}
+    parameters = [getattr(p, "full_tensor", lambda p=p: p)() for p in model.parameters()]
+    weights = torch.cat([p.detach().flatten() for p in parameters])
+    parts = sum(getattr(p, "to_local", lambda p=p: p)().numel() for p in model.parameters())
+    kept = {"parts": parts, "whole": len(weights)}
+    return {"weights": weights, "loss": history.loss, "steps": len(history.loss), **kept}
 
 
 def cases():
@@ -55,6 +59,12 @@ def cases():
     yield "clipped", run(Batches(*data(), batch_size=10), accumulate=2, clip_norm=0.05)
     # 21 items in batches of 10: the last batch has a single item, so process 1 gets nothing.
     yield "empty part", run(Batches(*data(21), batch_size=10))
+    yield "sharded", run(Batches(*data(), batch_size=10), shard=True)
+    clipped = {"accumulate": 4, "clip_norm": 0.05, "optimizer": "adamw"}
+    yield (
+        "sharded, clipped, empty part",
+        run(Batches(*data(21), batch_size=10), shard=True, **clipped),
+    )
     scores = iter([0.1, 0.9, 0.2, 0.2, 0.2, 0.2])
     score = lambda model: {"accuracy": next(scores) if distributed.rank() == 0 else 0.0}  # noqa: E731
     yield "early stop", run(Batches(*data(), batch_size=10), score, validate_every=4, patience=2)
@@ -63,6 +73,15 @@ def cases():
 def refuses_plain_loader():
     try:
         run(DataLoader(TensorDataset(*data()), batch_size=10))
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def differs():
+    try:
+        distributed.require_same("same", "never")
+        distributed.require_same(distributed.rank(), "another")
     except ValueError as error:
         return str(error)
     return ""
@@ -80,8 +99,11 @@ def main(folder):
             if distributed.rank() == 0:
                 checkpoints.save(Path(folder) / f"{name}.pt", result)
         refusal = refuses_plain_loader() if world > 1 else ""
+        errors = [""] * world
+        if world > 1:
+            dist.all_gather_object(errors, differs())
         if distributed.rank() == 0:
-            checkpoints.save(Path(folder) / "refusal.pt", {"text": refusal})
+            checkpoints.save(Path(folder) / "refusal.pt", {"text": refusal, "differs": errors})
 
 
 if __name__ == "__main__":
