@@ -242,10 +242,11 @@ def decode(offsets: Tensor, anchors: Tensor, variances: tuple[float, float] = (0
 
     (..., 4) each, broadcast; xyxy, not cut at the image's border.
     """
-    anchors = box_ops.to_centres(anchors)
-    centre = anchors[..., :2] + offsets[..., :2] * variances[0] * anchors[..., 2:]
-    size = anchors[..., 2:] * (offsets[..., 2:] * variances[1]).clamp(max=WIDEST).exp()
-    return box_ops.to_corners(torch.cat([centre, size], dim=-1))
+    low, high = anchors[..., :2], anchors[..., 2:]
+    sizes = high - low
+    middle = (low + high) / 2 + offsets[..., :2] * (variances[0] * sizes)
+    half = sizes / 2 * (offsets[..., 2:] * variances[1]).clamp(max=WIDEST).exp()
+    return torch.cat([middle - half, middle + half], dim=-1)
 
 
 @torch.no_grad()

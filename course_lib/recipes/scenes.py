@@ -62,7 +62,7 @@ UNETS = {
     "tiny": Size(
         partial(UNet, 3, channels=(16, 32, 64, 128), stem=2),
         16,
-        {"steps": 1000} | ON_SCENES,
+        {"steps": 760} | ON_SCENES,
         {"side": 96},
     ),
     "small": Size(partial(UNet, 3, channels=(32, 64, 128, 256)), 8, LONG, {"side": 256}),
@@ -70,7 +70,7 @@ UNETS = {
 }
 YOLOS = {
     "tiny": Size(
-        _make_yolo, 32, {"steps": 620} | ON_SCENES | {"learning_rate": 0.03}, {"side": 96}
+        _make_yolo, 32, {"steps": 550} | ON_SCENES | {"learning_rate": 0.03}, {"side": 96}
     ),
     "small": Size(partial(_make_yolo, channels=WIDE, stride=16), 16, LONG, {"side": 256}),
     "base": Size(partial(_make_yolo, channels=WIDER, stride=32, boxes=2), 64, LONG, {"side": 448}),
@@ -79,7 +79,7 @@ SSDS = {
     "tiny": Size(
         partial(_make_ssd, side=96),
         32,
-        {"steps": 620} | ON_SCENES | {"learning_rate": 0.03},
+        {"steps": 480} | ON_SCENES | {"learning_rate": 0.03},
         {"side": 96},
     ),
     "small": Size(partial(_make_ssd, side=256, channels=WIDE), 16, LONG, {"side": 256}),
@@ -158,7 +158,7 @@ def segmentation_scores(model: nn.Module, scenes: Scenes) -> dict[str, float]:
 def brain(*, seed: int = 0, batch_size: int = 4, **changes) -> Recipe:
     """Chapter 10: a U-Net finds the brain in slices of a head; arguments as for `unet`."""
     slices = data.load("brain_mri")
-    config = one_cycle(seed, changes, steps=300, **ON_SCENES)
+    config = one_cycle(seed, changes, steps=250, **ON_SCENES)
     runtime.seed_everything(seed)
 
     def transform(
