@@ -675,9 +675,9 @@ def found_explorer_figure(scene, kind, confidence, threshold):
     with torch.no_grad():
         said = model(scene_recipes.scale_pixels(shown.images[scene : scene + 1]))
     kept, _ = ssd.read(said, config, confidence, threshold)
-    return figures.found_figure(
-        shown.images[scene], kept, shown.boxes[scene][there], shown.labels[scene][there], CLASSES
-    )
+    truth = shown.boxes[scene][there], shown.labels[scene][there]
+    settings = f"confidence {confidence:.2f}, overlap {threshold:.2f}"
+    return figures.found_figure(shown.images[scene], kept, *truth, CLASSES, settings)
 
 
 found_explorer = widgets.explore(

@@ -118,7 +118,7 @@ def test_explored_figures_count_before_and_after():
     grid = figures.pretend(scenes(), CONFIG, seed=0, noise=0.1)[0]
     fig = figures.found_figure(scenes().images[0], grid, CONFIG, 0.5, 0.5)
     titles = [ax.get_title() for ax in fig.axes]
-    assert titles == ["before suppression: 6", "after suppression: 2"]
+    assert titles == ["above 0.50: 6", "overlapping up to 0.50: 2"]
     nothing = figures.found_figure(scenes().images[0], grid, CONFIG, 1.0, 0.5)
     assert nothing.axes[0].get_title().endswith(": 0") and plot.to_png(nothing)
 

@@ -214,8 +214,9 @@ def found_figure(
     kept = yolo.detections(grid[None], config, confidence, threshold)
     every = yolo.detections(grid[None], config, confidence, 1.0)
     fig, axes = plot.figure(8.4, 4.4, columns=2)
-    for ax, found, what in zip(axes[0], (every, kept), ("before", "after"), strict=True):
-        title = f"{what} suppression: {len(found.boxes)}"
+    settings = f"above {confidence:.2f}", f"overlapping up to {threshold:.2f}"
+    for ax, found, setting in zip(axes[0], (every, kept), settings, strict=True):
+        title = f"{setting}: {len(found.boxes)}"
         draw_panel(ax, Panel(image, found.boxes, found.labels, found.scores, title))
     return fig
 

@@ -94,12 +94,13 @@ def anchor_figure(
     draw_boxes(left, image, marks, f"{grid} x {grid} places, anchors that fit: {int(fits.sum())}")
     x, y, *_ = box_ops.to_centres(anchors).T.tolist()
     left.plot([v - 0.5 for v in x], [v - 0.5 for v in y], "o", color="white", ms=3, mec=plot.BLACK)
-    right.set_title("the best anchor of each object", fontsize=12)
     marks = []
     for box, value, place in zip(objects, best.tolist(), which, strict=True):
         color = plot.GREEN if value >= threshold else plot.ORANGE
         marks += [Mark(box, "white", line=":"), Mark(anchors[place], color, f"{value:.2f}")]
-    draw_boxes(right, image, marks, "the best anchor of each object, with its IoU")
+    draw_boxes(
+        right, image, marks, f"the best anchor of each; green: IoU of {threshold:.2f} or more"
+    )
     return fig
 
 
@@ -227,12 +228,18 @@ def verdict_marks(
 
 
 def found_figure(
-    image: Tensor, found: Detections, boxes: Tensor, labels: Tensor, names: Sequence[str]
+    image: Tensor,
+    found: Detections,
+    boxes: Tensor,
+    labels: Tensor,
+    names: Sequence[str],
+    settings: str = "",
 ) -> Figure:
-    """An image with what was found, and how many detections are right."""
+    """An image with what was found, by which settings, and how many detections are right."""
     said = judge(found, boxes, labels)
     counts = {name: said.count(name) for name in ("right", "misnamed", "again", "wrong")}
     title = f"{len(boxes)} objects; " + ", ".join(f"{n} {name}" for name, n in counts.items())
-    fig, axes = plot.figure(6.4, 6.2)
-    draw_boxes(axes[0, 0], image, verdict_marks(found, boxes, labels, names), title)
+    fig, axes = plot.figure(6.4, 6.4)
+    marks = verdict_marks(found, boxes, labels, names)
+    draw_boxes(axes[0, 0], image, marks, f"{settings}\n{title}".strip())
     return fig
