@@ -1,108 +1,89 @@
-"""Chapter 09's GPT beside its peers: transformers' GPT-2, a loop without a cache, a usual recipe.
+"""Chapter 09's GPT beside transformers' GPT-2: training steps and passes without gradients.
 
-First, training steps and passes without gradients, as in `bench_bert`. Then 1,024 characters are
-written by both models, and by reading the whole text again for each character. Last, the usual
-recipe for a small character GPT on a CPU: a part of its steps is timed and scaled, half of it
-before chapter 09's recipe and half after; the loss that ours has to reach is the one stored below.
-With `--full` all its steps are taken, first and in one go, and its loss is measured.
+Both have the same weights; how the cost of a step grows with a model's width and depth is drawn as
+curves. Then the usual recipe for a small character GPT on a CPU: a part of its steps is timed and
+scaled, half of it before chapter 09's recipe and half after; the loss that ours has to reach is the
+one stored below. With `--full` all its steps are taken, in one go, and its loss is measured.
 """
 
-import argparse
 import math
-import statistics
 import time
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 import transformers
-from bench_attention import take_turns
-from bench_bert import PRECISIONS, Loss, compare, look, reload, step
+from bench_bert import Loss, look, reload, step
+from rows import PRECISIONS, Curve, Plan, Record, Row, compare, grow, medians, number, once, run
 from torch import Tensor, nn
 
 from course_lib import data, recipes, runtime
 from course_lib.characters import Dictionary, held_out_loss
-from course_lib.gpt import GPT, IGNORED, GPTConfig, generate, gpt_loss
+from course_lib.gpt import GPT, IGNORED, GPTConfig, gpt_loss
 
-THREADS = 2
 SIZES = {  # name -> layers, width, heads, tokens, batch
-    "4 layers, 128 wide, 64 tokens": (4, 128, 4, 64, 32),
-    "6 layers, 384 wide, 128 tokens": (6, 384, 6, 128, 8),
+    "4 layers, 128 wide, 32 x 64 tokens": (4, 128, 4, 64, 32),
+    "6 layers, 384 wide, 8 x 128 tokens": (6, 384, 6, 128, 8),
 }
+QUICK_SIZES = {"1 layer, 32 wide, 2 x 16 tokens": (1, 32, 2, 16, 2)}
+WIDTHS, DEPTHS = (64, 128, 256, 384, 512), (1, 2, 4, 8, 12)  # of the curves' models
 SYMBOLS = 77
-WRITTEN = 1024  # characters
 BATCH, CONTEXT, USUAL_STEPS, RATE = 12, 64, 2000, 1e-3  # of the usual recipe
 USUAL_LOSS = 1.985  # at its end; --full measures it anew
-TIMED = 100  # of its steps, without --full
+TIMED = 60  # of its steps, without --full
 
 
-def rivals(
+def models(
     layers: int, width: int, heads: int, tokens: int
 ) -> tuple[GPT, transformers.GPT2LMHeadModel]:
-    """Both models with the same weights, and without dropout."""
+    """Ours and theirs with the same weights, and without dropout."""
     ours = GPT(GPTConfig(SYMBOLS, tokens, width, heads, layers))
     return ours, reload(ours, transformers.GPT2LMHeadModel)
 
 
 def losses(ours: GPT, theirs: nn.Module, tokens: int, batch: int) -> dict[str, Loss]:
-    """What follows each id but the last is to be predicted."""
+    """What follows each id but the last is to be predicted; both give the same."""
     ids = torch.randint(SYMBOLS, (batch, tokens))
     labels = F.pad(ids[:, 1:], (0, 1), value=IGNORED)
-    return {
+    both = {
         "ours": lambda: gpt_loss(ours, (ids, labels)),
         "theirs": lambda: theirs(ids, labels=ids, use_cache=False).loss,
     }
+    torch.testing.assert_close(*(loss() for loss in both.values()), rtol=1e-4, atol=1e-5)
+    return both
 
 
-def compare_steps() -> None:
-    for size, (layers, width, heads, tokens, batch) in SIZES.items():
+def step_rows(plan: Plan) -> Iterator[Record]:
+    for size, (layers, width, heads, tokens, batch) in plan.pick(SIZES, QUICK_SIZES).items():
         for precision, dtype in PRECISIONS.items():
             runtime.seed_everything(0)
-            ours, theirs = rivals(layers, width, heads, tokens)
-            both = losses(ours, theirs, tokens, batch)
-            torch.testing.assert_close(*(loss() for loss in both.values()), rtol=1e-4, atol=1e-5)
-            name = f"in {precision}, {size}"
-            compare(f"no gradients {name}", {rival: look(both[rival], dtype) for rival in both})
-            models = {"ours": ours, "theirs": theirs}
-            compare(f"a step {name}", {r: step(models[r], both[r], dtype) for r in both})
+            both = models(layers, width, heads, tokens)
+            ours, theirs = losses(*both, tokens, batch).values()
+            row = Row("gpt", f"training step, {precision}", size, "transformers", "ms", goal=0.9)
+            steps = (step(m, loss, dtype) for m, loss in zip(both, (ours, theirs), strict=True))
+            yield compare(row, *steps, plan.pick(9, 1), seconds=5)
+            row = Row("gpt", f"inference, {precision}", size, "transformers", "ms", goal=0.9)
+            yield compare(row, look(ours, dtype), look(theirs, dtype), plan.pick(15, 1), seconds=4)
 
 
-@torch.inference_mode()
-def write_without_cache(model: GPT, ids: Tensor, count: int) -> Tensor:
-    """Greedy, the whole text read again for each symbol: (1, T) -> (1, T + count)."""
-    for _ in range(count):
-        ids = torch.cat((ids, model(ids)[:, -1:].argmax(-1)), dim=1)
-    return ids
+def growth(plan: Plan) -> Iterator[Record]:
+    def point(layers: int, width: int) -> dict[str, float]:
+        runtime.seed_everything(0)
+        both = models(layers, width, 4, tokens)
+        pairs = zip(both, losses(*both, tokens, batch).items(), strict=True)
+        steps = {name: step(model, loss, torch.float32) for model, (name, loss) in pairs}
+        steps["transformers"] = steps.pop("theirs")
+        return medians(steps, plan.pick(4, 1), 2)
 
-
-def compare_writing() -> None:
-    """All three write the same text."""
-    runtime.seed_everything(0)
-    layers, width, heads, *_ = SIZES["4 layers, 128 wide, 64 tokens"]
-    ours, theirs = (model.eval() for model in rivals(layers, width, heads, WRITTEN + 1))
-    theirs.generation_config.pad_token_id = 0
-    theirs.generation_config.eos_token_id = None  # no symbol ends the text
-    prompt = torch.randint(SYMBOLS, (1, 1))
-    texts = {}
-
-    def with_cache() -> None:
-        texts["ours"] = generate(ours, prompt, WRITTEN)
-
-    def with_transformers() -> None:
-        seen = torch.ones_like(prompt)
-        options = {"max_new_tokens": WRITTEN, "do_sample": False, "attention_mask": seen}
-        texts["theirs"] = theirs.generate(prompt, **options)
-
-    times = take_turns({"ours": with_cache, "theirs": with_transformers}, rounds=3)
-    started = time.perf_counter()
-    texts["no cache"] = write_without_cache(ours, prompt, WRITTEN)
-    cacheless = 1000 * (time.perf_counter() - started)
-    same = texts["ours"].equal(texts["theirs"]) and texts["ours"].equal(texts["no cache"])
-    mean, theirs_mean = (statistics.median(times[rival]) for rival in ("ours", "theirs"))
-    speeds = {"ours": mean, "transformers": theirs_mean, "without a cache": cacheless}
-    shown = ", ".join(f"{name} {1000 * WRITTEN / t:.0f}" for name, t in speeds.items())
-    print(f"{WRITTEN} characters, the same in all: {same}; a second: {shown}")
-    print(f"ratio to a loop without a cache {cacheless / mean:.1f} (target: at least 25)")
-    print(f"ratio to transformers {theirs_mean / mean:.1f} (target: at least 3)")
+    tokens, batch = plan.pick((64, 8), (8, 2))
+    widths, depths = plan.pick((WIDTHS, DEPTHS), ((16, 32), (1, 2)))
+    size = f"{batch} x {tokens} tokens, float32"
+    lines = grow([point(4 if not plan.quick else 1, width) for width in widths])
+    title = f"A training step of a GPT of four layers, {size}"
+    yield Curve("gpt_width", title, "width", "milliseconds", [*widths], lines)
+    lines = grow([point(depth, plan.pick(128, 16)) for depth in depths])
+    title = f"A training step of a GPT 128 wide, {size}"
+    yield Curve("gpt_layers", title, "layers", "milliseconds", [*depths], lines)
 
 
 class UsualProgram:
@@ -168,35 +149,38 @@ class Logits(nn.Module):
         return self.model(ids, use_cache=False).logits
 
 
-def compare_recipes(full: bool) -> None:
-    usual, ours = UsualProgram(), recipes.shakespeare_short()
-    timed = USUAL_STEPS if full else TIMED
-    seconds = usual.train(timed if full else timed // 2)
+def recipe_row(plan: Plan) -> Row:
+    usual, ours = UsualProgram(), recipes.shakespeare_short(**plan.pick({}, {"steps": 1}))
+    timed = USUAL_STEPS if plan.full else plan.pick(TIMED, 2)
+    seconds = usual.train(timed if plan.full else timed // 2)
     our_seconds = ours.fit().seconds
-    if not full:
-        seconds += usual.train(timed // 2)
-    seconds *= USUAL_STEPS / timed
-    wanted = usual.test() if full else USUAL_LOSS
-    how = "" if full else f" ({timed} steps timed and scaled; the loss is stored)"
-    print(f"the usual recipe: {seconds:.0f} s to a held-out loss of {wanted:.3f}{how}")
-    loss = ours.test(ours.model)["held-out loss"]
-    reached = "reached" if loss <= wanted else "NOT reached"
-    share = f"1/{seconds / our_seconds:.1f} of the time (target: at most 1/10)"
-    print(f"ours: {our_seconds:.1f} s to {loss:.3f}: {reached} in {share}")
+    how = "measured"
+    if not plan.full:
+        seconds = (seconds + usual.train(timed // 2)) * USUAL_STEPS / timed
+        how = f"stored; its time is scaled from {timed} of its {USUAL_STEPS:,} steps"
+    wanted = usual.test() if plan.full else USUAL_LOSS
+    loss = math.inf if plan.quick else ours.test(ours.model)["held-out loss"]
+    return once(
+        Row(
+            "others",
+            "a small GPT on Shakespeare, to the loss the peer ends with",
+            "4 layers, 128 wide",
+            "the usual recipe, 2,000 steps",
+            "s",
+            our_seconds,
+            seconds,
+            goal=0.1,
+            fulfilled=loss <= wanted,
+            note=f"held-out loss {number(loss)}; the peer's {wanted:.3f} is {how}",
+        )
+    )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--full", action="store_true", help="take all steps of the usual recipe")
-    full = parser.parse_args().full
-    torch.set_num_threads(THREADS)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    print("ratios of times; target: at most 0.90 for training steps")
-    compare_steps()
-    compare_writing()
-    compare_recipes(full)
+def measure(plan: Plan) -> Iterator[Record]:
+    yield from step_rows(plan)
+    yield from growth(plan)
+    yield recipe_row(plan)
 
 
 if __name__ == "__main__":
-    main()
+    run(measure, __doc__)

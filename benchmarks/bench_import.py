@@ -3,25 +3,26 @@
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
 
-ROUNDS = 5
+from rows import Plan, Record, Row, run
+
 LIBRARY = "from course_lib import batches, cnn, data, recipes, runtime, train"
 
 
-def seconds(before: str, timed: str) -> float:
-    """Seconds that `timed` takes in a new process in which `before` has run."""
-    code = (
-        f"import time; {before}; t = time.perf_counter(); {timed}; print(time.perf_counter() - t)"
-    )
+def seconds() -> float:
+    """That the library takes in a new process in which torch is there."""
+    code = "import time, torch; t = time.perf_counter(); "
+    code += f"{LIBRARY}; print(time.perf_counter() - t)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
-def main() -> None:
-    torch_alone = statistics.median(seconds("pass", "import torch") for _ in range(ROUNDS))
-    library = statistics.median(seconds("import torch", LIBRARY) for _ in range(ROUNDS))
-    print(f"torch {torch_alone:.2f} s; course_lib above it {library:.2f} s (target: at most 0.3 s)")
+def measure(plan: Plan) -> Iterator[Record]:
+    taken = [seconds() for _ in range(plan.pick(3, 1))]
+    row = Row("others", "importing the library, above torch", "a fresh process", "", "s", goal=0.3)
+    yield Row(**{**row.__dict__, "ours": statistics.median(taken), "rounds": len(taken)})
 
 
 if __name__ == "__main__":
-    main()
+    run(measure, __doc__)

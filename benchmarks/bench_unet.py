@@ -1,29 +1,31 @@
 """Chapter 10's U-Net beside MONAI's `BasicUNet`: training steps of equal channels and depth.
 
-Both take batches of 16 photo scenes of 96 pixels to 7 classes, in channels_last, with batch norm
-and ReLU. MONAI's last decoder has a few more channels, as its class offers no other way. The
-chapter itself takes pixels apart first (`stem=2`), which is timed as well. Rivals take turns. MONAI
-is no requirement of the course: `pip install monai` gets it for this one program.
+Both take photo scenes of 96 pixels to 7 classes, in channels_last, with batch norm and ReLU.
+MONAI's last decoder has a few more channels, as its class offers no other way; the two networks'
+weights cannot be exchanged, so their shapes are compared. The chapter itself takes pixels apart
+first (`stem=2`), which is timed as well. MONAI is no requirement of the course: `pip install monai`
+gets it for this one program. How a step grows with the image is drawn as a curve.
 """
 
-import argparse
 import importlib.util
-import statistics
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import torch
-from bench_attention import CPU, PRECISIONS, take_turns
+import torch.nn.functional as F
+from rows import CPU, PRECISIONS, Curve, Plan, Record, Rival, Row, compare, grow, medians, run
 from torch import nn
 
 from course_lib import runtime
 from course_lib.scenes import CLASSES, SceneMaker
 from course_lib.unet import UNet, cross_entropy
 
-THREADS, BATCH = 2, 16
+BATCH = 16
 CHANNELS = (16, 32, 64, 128, 256)  # MONAI's class knows four steps down and no other number
+NAME = "MONAI's BasicUNet"
+SIDES = (32, 64, 96, 128, 192, 256)
 
 
-def theirs() -> nn.Module:
+def make_theirs() -> nn.Module:
     from monai.networks.nets import BasicUNet
 
     features = (*CHANNELS, CHANNELS[0])
@@ -32,20 +34,24 @@ def theirs() -> nn.Module:
 
 
 def models() -> dict[str, nn.Module]:
+    """Ours, ours with a stem, and MONAI's if it is installed."""
     classes = len(CLASSES) + 1
     found = {"ours": UNet(3, classes, CHANNELS), "ours, stem 2": UNet(3, classes, CHANNELS, stem=2)}
-    if importlib.util.find_spec("monai") is None:
-        print("MONAI is not installed, so there is nothing to compare with: pip install monai")
-        return found
-    return {**found, "MONAI": theirs()}
+    if importlib.util.find_spec("monai") is not None:
+        found[NAME] = make_theirs()
+    images = torch.rand(2, 3, 32, 32)
+    for name, model in found.items():
+        if model(images).shape != (2, classes, 32, 32):
+            raise AssertionError(f"{name} gives another shape")
+    return {name: m.to(memory_format=torch.channels_last).train() for name, m in found.items()}
 
 
-def step(model: nn.Module, dtype: torch.dtype) -> Callable[[], None]:
+def step(model: nn.Module, batch: int, side: int, dtype: torch.dtype) -> Rival:
     """Forward, loss, backward and an update, on one batch of scenes."""
-    scenes = SceneMaker("train").draw(BATCH, seed=0)
-    images = (scenes.images.float() / 255).contiguous(memory_format=torch.channels_last)
-    mask = scenes.mask.long()
-    model = model.to(memory_format=torch.channels_last).train()
+    scenes = SceneMaker("train").draw(batch, seed=0)
+    images = F.interpolate(scenes.images.float() / 255, (side, side), mode="bilinear")
+    images = images.contiguous(memory_format=torch.channels_last)  # (B, 3, side, side)
+    mask = F.interpolate(scenes.mask[:, None].float(), (side, side))[:, 0].long()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
 
     def take() -> None:
@@ -58,25 +64,27 @@ def step(model: nn.Module, dtype: torch.dtype) -> Callable[[], None]:
     return take
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
-    torch.set_num_threads(THREADS)
-    runtime.seed_everything(0)
-    rivals = models()
-    for name, model in rivals.items():
-        print(f"{name}: {sum(p.numel() for p in model.parameters()):,} weights")
+def measure(plan: Plan) -> Iterator[Record]:
+    found = models()
+    batch, side = plan.pick((BATCH, 96), (2, 32))
+    size = f"({batch}, 3, {side}, {side})"
     for precision, dtype in PRECISIONS.items():
-        steps = {name: step(model, dtype) for name, model in rivals.items()}
-        times = take_turns(steps, rounds)
-        shown = ", ".join(f"{n} {statistics.median(taken):.0f} ms" for n, taken in times.items())
-        print(f"a training step in {precision}: {shown}")
-        if "MONAI" in times:
-            pairs = zip(times["ours"], times["MONAI"], strict=True)
-            ratio = statistics.median(o / t for o, t in pairs)
-            print(f"ratio {ratio:.2f} (target: at most 1.05)")
+        for own in ("ours", "ours, stem 2"):
+            what = f"training step, {precision}{', stem 2' if 'stem' in own else ''}"
+            row = Row("unet", what, size, NAME, "ms", goal=1.05)
+            if NAME not in found:
+                yield Row("unet", what, size, NAME, "ms", note="not measured: pip install monai")
+                continue
+            rivals = (step(found[who], batch, side, dtype) for who in (own, NAME))
+            yield compare(row, *rivals, plan.pick(15, 1), seconds=5)
+    sides, batch = plan.pick(SIDES, (32, 64)), plan.pick(4, 2)
+    points = []
+    for side in sides:
+        steps = {who: step(model, batch, side, torch.float32) for who, model in found.items()}
+        points.append(medians(steps, plan.pick(4, 1), 3))
+    title = f"A training step of a U-Net, {batch} images, float32"
+    yield Curve("unet_size", title, "pixels on a side", "milliseconds", [*sides], grow(points))
 
 
 if __name__ == "__main__":
-    main()
+    run(measure, __doc__)

@@ -29,7 +29,7 @@ USAGE = """usage: python -m course_lib COMMAND
   predict NAME        asks a trained model: --weights FILE INPUT
   export NAME         writes one for other programs: --weights FILE --to model.onnx
   claims [ID]         computes the training runs behind a stored claim; alone, lists them
-  bench [NAME]        the course's code measured beside its peers"""
+  bench [NAME]        the course's code measured beside its peers; alone, writes the table"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -50,28 +50,25 @@ def lab(argv: Sequence[str]) -> int:
     if code:
         return code
     paths = [str(LAB_SETTINGS), os.environ.get("JUPYTER_CONFIG_PATH", "")]
-    settings = {
-        "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths)),
-        # Threads that wait by spinning would fight with the browser for the same few cores.
-        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000"),
-    }
+    settings = {"JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths))}
     # Ctrl + C is JupyterLab's, which asks before it stops; this process waits for its answer.
     signal.signal(signal.SIGINT, lambda *_: None)
     command = [sys.executable, "-m", "jupyterlab", *LAB_START, *argv]
-    return subprocess.call(command, env={**os.environ, **settings})
+    return subprocess.call(command, env={**_environment(), **settings})
 
 
 def bench(argv: Sequence[str], folder: Path = BENCHMARKS) -> int:
-    """Run every benchmark script in `folder`, or the one named; the rest goes to the script."""
+    """Run the benchmark named, or all, which writes their table; the rest goes to the script."""
     scripts = {path.stem.removeprefix("bench_"): path for path in folder.glob("bench_*.py")}
-    if not argv:
-        codes = [_run_script(scripts[name]) for name in sorted(scripts)]
-        return max(codes, default=0)
-    name, *arguments = argv
-    if name not in scripts:
+    name, arguments = "", argv
+    if argv and not argv[0].startswith("-"):
+        name, *arguments = argv
+    script = scripts.get(name) if name else folder / "table.py"
+    if not scripts or script is None:
         allowed = ", ".join(sorted(scripts)) or "none: the checkout has no benchmarks"
         return _refuse(f"There is no benchmark {name!r}; allowed are {allowed}.")
-    return _run_script(scripts[name], *arguments)
+    # A script killed by a signal has a negative code.
+    return abs(subprocess.call([sys.executable, str(script), *arguments], env=_environment()))
 
 
 def _commands() -> dict[str, Callable[[Sequence[str]], int]]:
@@ -94,10 +91,9 @@ def _later(module: str, function: str = "main") -> Callable[[Sequence[str]], int
     return run
 
 
-def _run_script(path: Path, *arguments: str) -> int:
-    print(f"== {path.name}", flush=True)
-    # A script killed by a signal has a negative code, which would be lost in the maximum.
-    return abs(subprocess.call([sys.executable, str(path), *arguments]))
+def _environment() -> dict[str, str]:
+    # Threads that wait by spinning would fight with others for the same few cores.
+    return {"GOMP_SPINCOUNT": "10000", **os.environ}
 
 
 def _refuse(sentence: str) -> int:

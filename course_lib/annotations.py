@@ -6,7 +6,7 @@ What is wrong in a file raises `DataError`, which names the file and the line or
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -22,13 +22,13 @@ OUTSIDE = 0.02  # share of the side by which a box may pass the image's border: 
 class Annotation:
     """One image's boxes xyxy, in pixels or, `relative`, as shares of its sides, and class numbers.
 
-    `file` is where they stand.
+    `file` is where they stand; there, classes may still have names.
     """
 
     image: Path
     file: Path
     boxes: tuple[tuple[float, ...], ...]
-    labels: tuple[int, ...]
+    labels: tuple[int | str, ...]
     relative: bool = False
 
 
@@ -39,14 +39,32 @@ def read_all(
     first = parts[0]
     if (first / "labels").is_dir():
         return _read_yolo(parts, pictures)
+    # Asked before VOC: to some systems "Annotations" is the same folder as "annotations".
+    if _unpacked(first):
+        return _read_coco(parts)
     if (first / "Annotations").is_dir():
         return _read_voc(parts)
     if any(first.glob("*.json")):
         return _read_coco(parts)
     raise DataError(
-        f"{first} holds no boxes; needed are labels/*.txt (YOLO), Annotations/*.xml (VOC) or one "
-        "*.json (COCO)"
+        f"{first} holds no boxes; needed are labels/*.txt (YOLO), Annotations/*.xml (VOC), one "
+        "*.json or annotations/instances_*.json with a folder of images of that name (COCO)"
     )
+
+
+def image_folder(part: Path) -> Path:
+    """Where the pictures lie: in images, or in JPEGImages as VOC has it."""
+    named = part / "JPEGImages"
+    return named if named.is_dir() else part / "images"
+
+
+def split_as_voc(files: list[list[Path]], folder: Path, kind: str) -> list[list[Path]]:
+    """One list as two, those to train on and those to test on, where VOC's `ImageSets` say so."""
+    lists = [folder / "ImageSets" / kind / f"{part}.txt" for part in ("train", "val")]
+    if len(files) > 1 or not all(path.is_file() for path in lists):
+        return files
+    names = [set(path.read_text(encoding="utf-8").split()) for path in lists]
+    return [[path for path in files[0] if path.stem in part] for part in names]
 
 
 def read_classes(folder: Path) -> tuple[str, ...]:
@@ -77,8 +95,9 @@ def _read_yolo(parts: Sequence[Path], pictures: Callable[[Path], list[Path]]):
     found = []
     for part in parts:
         found.append([])
-        for image in pictures(part / "images"):
-            path = part / "labels" / f"{image.stem}.txt"
+        folder = image_folder(part)
+        for image in pictures(folder):
+            path = part / "labels" / image.relative_to(folder).with_suffix(".txt")
             # An image without objects may have an empty file or none.
             lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
             rows = [_yolo_row(path, i, line) for i, line in enumerate(lines, 1) if line.strip()]
@@ -110,40 +129,23 @@ def _yolo_row(path: Path, number: int, line: str) -> tuple[tuple[float, ...], in
 
 
 def _read_voc(parts: Sequence[Path]):
-    raw = []
-    for part in parts:
-        folder = next((part / n for n in ("JPEGImages", "images") if (part / n).is_dir()), part)
-        files = sorted((part / "Annotations").glob("*.xml"))
-        raw.append([(path, *_voc_objects(path, folder)) for path in files])
-    classes = sorted({name for part in raw for *_, objects in part for name, _ in objects})
-    found = [
-        [
-            Annotation(
-                image,
-                path,
-                tuple(box for _, box in objects),
-                tuple(classes.index(name) for name, _ in objects),
-            )
-            for path, image, objects in part
-        ]
-        for part in raw
-    ]
-    return found, _some(classes, parts[0])
+    files = [sorted((part / "Annotations").glob("*.xml")) for part in parts]
+    files = split_as_voc(files, parts[0], "Main")
+    found = [[_voc_annotation(path) for path in part] for part in files]
+    classes = sorted({name for part in found for item in part for name in item.labels})
+    return _numbered(found, classes, parts[0])
 
 
-def _voc_objects(path: Path, folder: Path):
+def _voc_annotation(path: Path) -> Annotation:
     try:
         root = ElementTree.parse(path).getroot()
-        image = folder / root.findtext("filename", "")
-        objects = [
-            (node.findtext("name").strip(), _voc_box(node.find("bndbox")))
-            for node in root.iter("object")
-        ]
+        names = tuple(node.findtext("name").strip() for node in root.iter("object"))
+        boxes = tuple(_voc_box(node.find("bndbox")) for node in root.iter("object"))
     except (ElementTree.ParseError, AttributeError, TypeError, ValueError) as error:
         raise DataError(f"{path} is no VOC annotation ({error}). Mend or move it.") from None
-    if not image.is_file():
-        raise DataError(f"{path} is about {image}, which is missing")
-    return image, objects
+    home = path.parents[1]
+    image = _find(root.findtext("filename", ""), (image_folder(home), home), path)
+    return Annotation(image, path, boxes, names)
 
 
 def _voc_box(node: ElementTree.Element) -> tuple[float, ...]:
@@ -154,39 +156,67 @@ def _voc_box(node: ElementTree.Element) -> tuple[float, ...]:
 
 def _read_coco(parts: Sequence[Path]):
     found, classes = [], []
-    for part in parts:
+    sources = [(path, (folder,)) for path, folder in _unpacked(parts[0])]
+    for part in () if sources else parts:
         files = sorted(part.glob("*.json"))
         if len(files) != 1:
             raise DataError(f"{part} holds {len(files)} JSON files; allowed is one")
+        sources.append((files[0], (image_folder(part), part)))
+    for file, folders in sources:
         try:
-            content = json.loads(files[0].read_text(encoding="utf-8"))
+            content = json.loads(file.read_text(encoding="utf-8"))
             categories = {c["id"]: c["name"] for c in content["categories"]}
             images = {i["id"]: i["file_name"] for i in content["images"]}
             objects: dict[object, list] = {number: [] for number in images}
             for row in content["annotations"]:
                 x, y, width, height = map(float, row["bbox"])
                 box = (x, y, x + width, y + height)
-                if not row.get("iscrowd"):  # a crowd is one box around many
+                # A crowd is one box around many; and a few boxes of COCO itself have no area.
+                if not row.get("iscrowd") and width and height:
                     objects[row["image_id"]].append((box, categories[row["category_id"]]))
         except (KeyError, TypeError, ValueError) as error:
             kind = f"{type(error).__name__}: {error}"
-            raise DataError(f"{files[0]} is no COCO annotation ({kind}). Mend it.") from None
+            raise DataError(f"{file} is no COCO annotation ({kind}). Mend it.") from None
         classes = classes or [categories[number] for number in sorted(categories)]
         found.append([])
         for number, name in images.items():
-            image = next((p for p in (part / "images" / name, part / name) if p.is_file()), None)
-            if image is None:
-                raise DataError(f"{files[0]} is about {name}, missing in {part / 'images'}")
-            boxes = tuple(box for box, _ in objects[number])
-            try:
-                labels = tuple(classes.index(label) for _, label in objects[number])
-            except ValueError as error:
-                raise DataError(f"{files[0]}: {error}: a class of no training picture") from None
-            found[-1].append(Annotation(image, files[0], boxes, labels))
-    return found, _some(classes, parts[0])
+            boxes, names = zip(*objects[number], strict=True) if objects[number] else ((), ())
+            found[-1].append(Annotation(_find(name, folders, file), file, boxes, names))
+    return _numbered(found, classes, parts[0])
 
 
-def _some(classes: Sequence[str], folder: Path) -> tuple[str, ...]:
+def _unpacked(folder: Path) -> list[tuple[Path, Path]]:
+    """COCO as it is unpacked: annotations/instances_train2017.json and train2017, the same of val;
+    where one of the two has no images, the other alone."""
+    pairs = [
+        (path, folder / path.stem.removeprefix("instances_"))
+        for kind in ("train", "val")
+        for path in sorted(folder.glob(f"annotations/instances_{kind}*.json"))
+    ]
+    pairs = [(path, images) for path, images in pairs if images.is_dir()]
+    if len(pairs) > 2:
+        names = ", ".join(images.name for _, images in pairs)
+        raise DataError(f"{folder} holds {names}; allowed is one to train on and one to test on")
+    return pairs
+
+
+def _find(name: str, folders: Sequence[Path], file: Path) -> Path:
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise DataError(f"{file} is about {name or 'no file'}, missing in {folders[0]}")
+
+
+def _numbered(found: list[list[Annotation]], classes: Sequence[str], folder: Path):
+    """What `read_all` returns, from annotations whose labels are names."""
     if not classes:
         raise DataError(f"{folder} holds no objects; at least one is needed")
-    return tuple(classes)
+    numbers = {name: number for number, name in enumerate(classes)}
+    for item in found[-1]:
+        if wrong := set(item.labels) - set(numbers):
+            raise DataError(f"{item.file}: {min(wrong)!r} is a class of no training picture")
+    numbered = [
+        [replace(item, labels=tuple(numbers[name] for name in item.labels)) for item in part]
+        for part in found
+    ]
+    return numbered, tuple(classes)

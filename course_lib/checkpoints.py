@@ -47,7 +47,7 @@ def load(path: str | os.PathLike) -> dict:
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, KeyError) as error:
+    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, LookupError) as error:
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint ({type(error).__name__}). "
             "Delete it to train from the start."
@@ -72,7 +72,7 @@ def restore_random_state(state: dict) -> None:
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        torch.cuda.set_rng_state_all(state["cuda"][: torch.cuda.device_count()])
 
 
 def check_identity(path: str | os.PathLike, theirs: dict, ours: dict) -> None:

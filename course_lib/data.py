@@ -159,9 +159,7 @@ def load(name: str, *, download: bool = False):
     """
     if name not in LOADERS:
         raise ValueError(f"name = {name!r} is not a data set; allowed: {', '.join(LOADERS)}")
-    if name == "cifar10":
-        return cifar10(download=download)
-    return LOADERS[name]()
+    return cifar10(download=download) if name == "cifar10" else LOADERS[name]()
 
 
 def mnist() -> Images:
@@ -192,8 +190,14 @@ def backgrounds() -> tuple[Photo, ...]:
     """20 photos without a main object, longest side 512; 5 are test photos. Desktop wallpapers."""
     folder = checksums.verify("backgrounds", files=("test.txt",))
     test = set(_lines(folder / "test.txt"))
-    paths = _listed(folder, ".jpg")
-    return tuple(Photo(path.stem, _image(path), path.stem in test) for path in paths)
+    return tuple(Photo(p.stem, _image(p), p.stem in test) for p in _listed(folder, ".jpg"))
+
+
+def photo_scenes(split: str = "train", count: int = 1_000, seed: int = 0):
+    """The cut-outs on the backgrounds as `scenes.Scenes`: `SceneMaker(split).draw(count, seed)`."""
+    from course_lib.scenes import SceneMaker  # which is made of this module's sets
+
+    return SceneMaker(split).draw(count, seed)
 
 
 def tree_crowns() -> tuple[CrownTile, ...]:
@@ -222,8 +226,7 @@ def brain_mri() -> Slices:
 
 def nuclei() -> Nuclei:
     """One fluorescence image with 125 labelled nuclei. Caicedo et al. 2019, StarDist's sample."""
-    folder = checksums.verify("nuclei", files=("nuclei.npz",))
-    arrays = _arrays(folder / "nuclei.npz")
+    arrays = _arrays(checksums.verify("nuclei", files=("nuclei.npz",)) / "nuclei.npz")
     return Nuclei(arrays["x"].unsqueeze(0), arrays["label"].long())  # x: (H, W) -> (1, H, W)
 
 
@@ -240,8 +243,7 @@ def english_french() -> Pairs:
     """14,509 lines of dialogue in two languages; 1,000 are test. FreedroidRPG, Wesnoth."""
     folder = checksums.verify("english_french", files=("english_french.tsv", "test.txt"))
     rows = [line.split("\t") for line in _lines(folder / "english_french.tsv")]
-    english, french = zip(*rows, strict=True)
-    return Pairs(english, french, _test_lines(folder, len(rows)))
+    return Pairs(*zip(*rows, strict=True), _test_lines(folder, len(rows)))
 
 
 def shakespeare() -> Text:
@@ -294,28 +296,26 @@ def cifar10(*, download: bool = False) -> Images:
     when every file has passed its md5. Raises DataError if it cannot be read or fetched.
     """
     home = checksums.data_root() / "downloads" / "cifar10"
-    if home.is_dir():
-        try:
-            return _read_cifar10(home)
-        except DataError:
-            if not download:
-                raise
-    elif not download:
+    if not home.is_dir() and not download:
         raise DataError(
             f"CIFAR-10 is not in {home}, since it does not ship with the course. Fetch it with "
-            'load("cifar10", download=True), the only call that touches the network.'
+            'data.load("cifar10", download=True), the only call that touches the network.'
         )
+    try:
+        return _read_cifar10(home)
+    except DataError:
+        if not download:
+            raise
     return _fetch_cifar10(home)
 
 
 _ALL = (mnist, fashion_mnist, cifar10, cutouts, backgrounds, tree_crowns, brain_mri, nuclei)
-_ALL += (movie_reviews, english_french, shakespeare, austen, wikipedia, style)
+_ALL += (movie_reviews, english_french, shakespeare, austen, wikipedia, style, photo_scenes)
 LOADERS = {loader.__name__: loader for loader in _ALL}
 
 
 def _digits_or_clothes(name: str, classes: tuple[str, ...]) -> Images:
-    folder = checksums.verify(name, files=(f"{name}.npz",))
-    arrays = _arrays(folder / f"{name}.npz")
+    arrays = _arrays(checksums.verify(name, files=(f"{name}.npz",)) / f"{name}.npz")
     x_train, x_test = arrays["x_train"].unsqueeze(1), arrays["x_test"].unsqueeze(1)  # add C = 1
     return Images(x_train, arrays["y_train"].long(), x_test, arrays["y_test"].long(), classes)
 
@@ -368,8 +368,8 @@ def _read_cifar10(folder: Path) -> Images:
             f"the CIFAR-10 in {folder} is damaged ({_reason(error)}). "
             'Fetch it anew with load("cifar10", download=True).'
         ) from error
-    images = [torch.from_numpy(part.data).permute(0, 3, 1, 2) for part in (train, test)]  # to NCHW
-    x_train, x_test = (x.contiguous() for x in images)
+    pixels = (torch.from_numpy(part.data) for part in (train, test))  # (N, H, W, C) each
+    x_train, x_test = (x.permute(0, 3, 1, 2).contiguous() for x in pixels)
     y_train, y_test = torch.tensor(train.targets), torch.tensor(test.targets)
     return Images(x_train, y_train, x_test, y_test, tuple(train.classes))
 

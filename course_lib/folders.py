@@ -5,14 +5,17 @@
     boxes(folder, side)    FOLDER/images/1.jpg ... with FOLDER/labels/1.txt (YOLO),
                            FOLDER/Annotations/1.xml (VOC) or one FOLDER/*.json (COCO)
 
-FOLDER may hold `train` and `test` (or `val`, `valid`), each built so; else every tenth picture by
-name is held out. Files are read when their batch is made. Each is resized to side x side pixels.
-What cannot be read raises `DataError`, which names the file.
+VOC (JPEGImages, SegmentationClass, ImageSets) and COCO (train2017, val2017, annotations) are also
+read as they are unpacked, with their own parts to train and to test on. Any other FOLDER may hold
+`train` and `test` (or `val`, `valid`), each built so; else every tenth picture by name is held out.
+Files are read when their batch is made. Each is resized to side x side pixels. What cannot be read
+raises `DataError`, which names the file.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +48,13 @@ class Items:
 
     def batches(self, batch_size: int, seed: int = 0, **options) -> "FileBatches":
         return FileBatches(self, batch_size=batch_size, seed=seed, **options)
+
+    def in_order(self, batch_size: int) -> Iterator[Item]:
+        """All items once, as batches: whole on each of several processes, as tests want them."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            for start in range(0, self.count, batch_size):
+                rows = pool.map(self.read, range(self.count)[start : start + batch_size])
+                yield tuple(torch.stack(column) for column in zip(*rows, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +102,7 @@ class FileBatches(Batches):
 
     def to(self, device: torch.device) -> "FileBatches":
         """The same batches, whose transform works on `device`."""
-        options = {"seed": self.seed, "shuffle": self.shuffle, "transform": self.transform}
-        moved = FileBatches(self.items, batch_size=self.batch_size, **options)
+        moved = copy(self)
         moved.device = device
         return moved
 
@@ -143,9 +152,12 @@ def masks(folder: str | Path, side: int) -> Pictures:
     masks hold 0 and 255 alone, 255 is class 1. Names of classes stand in FOLDER/classes.txt, one a
     line; without it the masks are all looked at once, and numbers serve as names.
     """
+    homes = _parts(Path(folder))
+    files = [_pictures(annotations.image_folder(home)) for home in homes]
+    files = annotations.split_as_voc(files, homes[0], "Segmentation")
     parts = [
-        [(path, _partner(path, part / "masks")) for path in _pictures(part / "images")]
-        for part in _parts(Path(folder))
+        [(path, _partner(path, homes[min(number, len(homes) - 1)])) for path in part]
+        for number, part in enumerate(files)
     ]
     names = annotations.read_classes(Path(folder))
     found = range(len(names)) if names else _values([mask for part in parts for _, mask in part])
@@ -214,7 +226,8 @@ def open_picture(path: Path, side: int, grey: bool = False) -> tuple[Tensor, tup
             size = upright.size
             pixels = np.array(upright.convert(mode).resize((side, side), Image.Resampling.BOX))
     except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path} cannot be read as a picture ({error}). Mend or move it.") from None
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} cannot be read as a picture ({reason}).") from None
     return torch.from_numpy(pixels).view(side, side, -1).permute(2, 0, 1).contiguous(), size
 
 
@@ -274,8 +287,10 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
 
 
-def _partner(path: Path, folder: Path) -> Path:
+def _partner(path: Path, home: Path) -> Path:
     """The mask of a picture: of the same name, whatever its ending."""
+    named = home / "SegmentationClass"  # of VOC
+    folder = named if named.is_dir() else home / "masks"
     for ending in (".png", path.suffix, ".tif", ".gif", ".bmp"):
         mask = folder / f"{path.stem}{ending}"
         if mask.is_file():

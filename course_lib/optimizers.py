@@ -45,7 +45,11 @@ def make_optimizer(
     groups = [group for group in groups if group["params"]]
     fused = parameters[0].device.type in ("cpu", "cuda", "mps")
     if name == "sgd":
-        return torch.optim.SGD(groups, learning_rate, momentum, fused=fused)
+        optimizer = torch.optim.SGD(groups, learning_rate, momentum, fused=fused)
+        # Torch would leave the fused ones' memory as found where float16 skips the first step.
+        for parameter in parameters if momentum else []:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
     kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
     optimizer = kind(groups, learning_rate, fused=fused)
     if not hidden:

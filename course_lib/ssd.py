@@ -34,8 +34,9 @@ class SSDConfig:
     Args:
         classes: without the background.
         size: height and width of the images in pixels.
-        strides: pixels from one place to the next on the backbone's maps. Two levels come after
-            them: one with half as many places on a side, and one with a single place.
+        strides: pixels from one place to the next on the backbone's maps, which have size / stride
+            places on a side, rounded up. Two levels come after them: one with half as many places,
+            and one with a single place.
         sizes: of a level's anchors, the root of their area in pixels.
         ratios: of their width to their height.
         variances: what offsets are divided by, of centres and of sizes.
@@ -58,9 +59,8 @@ class SSDConfig:
         levels = len(self.strides) + 2
         _require(self.classes >= 1, "classes", self.classes, "whole numbers from 1")
         _require(bool(self.strides), "strides", self.strides, "one stride or more")
-        multiple = math.lcm(*self.strides)
-        good = self.size >= multiple and self.size % multiple == 0
-        _require(good, "size", self.size, f"multiples of {multiple}, as the strides are")
+        good = self.size >= max(self.strides) and self.size % 4 == 0
+        _require(good, "size", self.size, f"multiples of 4 from {max(self.strides)} on")
         for name in ("sizes", "ratios"):
             value = getattr(self, name)
             good = len(value) == levels and all(v and min(v) > 0 for v in value)
@@ -75,7 +75,7 @@ class SSDConfig:
     @property
     def grids(self) -> tuple[int, ...]:
         """Places on a side of each level: 12, 6, 3, 2, 1 for 96 pixels."""
-        grids = [self.size // stride for stride in self.strides]
+        grids = [-(-self.size // stride) for stride in self.strides]
         return (*grids, (grids[-1] + 1) // 2, 1)
 
     @property
@@ -166,13 +166,14 @@ def anchors_for(
     """
     _require(min(height, width) >= 1, "height, width", (height, width), "whole numbers from 1")
     pairs = [(sizes[0], ratio) for ratio in ratios] + [(side, ratios[0]) for side in sizes[1:]]
-    shapes = torch.tensor([(s * math.sqrt(r), s / math.sqrt(r)) for s, r in pairs])  # (a, 2)
+    shapes = [(s * math.sqrt(r), s / math.sqrt(r)) for s, r in pairs]
+    reach = torch.tensor([(-w, -h, w, h) for w, h in shapes]) / 2  # (a, 4), from centre to edges
     y = (torch.arange(height) + 0.5) * (size / height)
     x = (torch.arange(width) + 0.5) * (size / width)
-    y, x = torch.meshgrid(y, x, indexing="ij")  # (H, W) each
-    centres = torch.stack([x, y], dim=-1).view(-1, 1, 2).expand(-1, len(shapes), -1)  # (H W, a, 2)
-    both = torch.cat([centres, shapes.expand_as(centres)], dim=-1)  # (H W, a, 4)
-    return box_ops.to_corners(both).flatten(0, 1)
+    centres = torch.empty(height, width, 1, 4)
+    centres[..., 0::2] = x[:, None, None]
+    centres[..., 1::2] = y[:, None, None, None]
+    return (centres + reach).view(-1, 4)  # (H, W, 1, 4) + (a, 4) -> (H, W, a, 4) -> (H W a, 4)
 
 
 def anchors(config: SSDConfig) -> Tensor:

@@ -1,6 +1,7 @@
 """The user's own texts as files of ids, made once and then mapped into memory: never loaded whole.
 
-`open_tokens` gives one long row of ids for GPT; `open_passages` pairs of passages for BERT. A path
+`open_tokens` gives one long row of ids for GPT; `open_passages` pairs of passages for BERT;
+`open_pairs` and `open_classes` the lines of a table, which makes no files. A path
 is a text file or a folder of *.txt files in UTF-8. The ids of PATH lie beside it, in PATH.tokens,
 under a name that follows from the texts' names, sizes and times of change: changed texts are read
 anew, and old files there may be deleted. What cannot be read or written raises `DataError`.
@@ -139,6 +140,39 @@ def open_passages(
     pieces = WordPiece(json.loads(names_file.read_text(encoding="utf-8")))
     train, test = (_map_passages(home / f"{key}.{part}", len(pieces)) for part in parts)
     return PretrainingSet(pieces, train, test)
+
+
+def open_pairs(path: str | Path) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The lines "first TAB second" of a text: those to train on and every tenth, to test on.
+
+    What stands behind another TAB is left out.
+    """
+    rows = []
+    for number, line in enumerate("".join(_blocks(text_files(path))).splitlines(), 1):
+        first, second, *_ = (part.strip() for part in f"{line}\t".split("\t"))
+        if first and second:
+            rows.append((first, second))
+        elif line.strip():
+            allowed = "allowed are two texts with a TAB between them"
+            raise DataError(f"{path}, line {number} is {line[:40]!r}; {allowed}")
+    if len(rows) < HELD_OUT:
+        raise DataError(f"{path} holds {len(rows)} lines; needed are {HELD_OUT} or more")
+    return [row for i, row in enumerate(rows, 1) if i % HELD_OUT], rows[HELD_OUT - 1 :: HELD_OUT]
+
+
+def open_classes(path: str | Path) -> tuple[list[tuple[tuple[str, ...], Tensor]], tuple[str, ...]]:
+    """The lines "class TAB text": texts and labels int64 (N,) to train on and to test on, and the
+    names of the classes."""
+    parts = open_pairs(path)
+    classes = tuple(sorted({name for part in parts for name, _ in part}))
+    if not 2 <= len(classes) <= len(parts[0]) // 2:
+        allowed = "needed are two or more, each with several texts: class TAB text"
+        raise DataError(f"{path} holds {len(classes)} classes in {len(parts[0])} lines; {allowed}")
+    found = []
+    for part in parts:
+        names, texts = zip(*part, strict=True)
+        found.append((texts, torch.tensor([classes.index(name) for name in names])))
+    return found, classes
 
 
 def text_files(path: str | Path) -> list[Path]:

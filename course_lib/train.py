@@ -134,8 +134,7 @@ def fit(
         device: by default `runtime.default_device()`.
         stop: asked after a step (with several processes, after some); True, on any process, saves
             the checkpoint and ends the run there: the history then has fewer losses than `steps`.
-        shard: each process keeps a part of every weight, for models that do not fit otherwise, see
-            `sharding`; afterwards the model still is shared by the processes.
+        shard: each process keeps a part of every weight, afterwards too: see `sharding`.
 
     Raises:
         TrainingDiverged: the loss became NaN or infinite.
@@ -146,18 +145,21 @@ def fit(
         config = replace(config, steps=min(config.steps, QUICK_STEPS))
     with distributed.process_group(device or runtime.default_device()) as device:
         if shard:
-            from course_lib.sharding import ShardedRun as Run  # a slow import, and rarely needed
+            from course_lib.sharding import ShardedRun as Run  # slow to import
         run = (Run if shard else _Run)(
             model, batches, loss, config, validate, weigh, callbacks, checkpoint, device, stop
         )
         run.start()
-        for batch in run.remaining_batches():
-            run.set_learning_rate()
-            run.backward(batch)
-            run.update_weights()
-            run.keep_books()
-            if run.history.stopped_early or run.stopping:
-                break
+        try:
+            for batch in run.remaining_batches():
+                run.set_learning_rate()
+                run.backward(batch)
+                run.update_weights()
+                run.keep_books()
+                if run.history.stopped_early or run.stopping:
+                    break
+        finally:
+            run.bar.close()
         return run.finish()
 
 
@@ -275,7 +277,6 @@ class _Run:
         self.clock = time.perf_counter()
 
     def finish(self) -> History:
-        self.bar.close()
         if self.best:
             self.model.load_state_dict(self.best)
         distributed.broadcast_buffers(self.model)
@@ -286,7 +287,8 @@ class _Run:
         state = checkpoints.load(self.checkpoint)
         checkpoints.check_identity(self.checkpoint, state["identity"], self._identity())
         self.take_states(state["model"], state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty from a device on which the run was not in float16
+            self.scaler.load_state_dict(state["scaler"])
         self.history = History(**state["history"])
         self.step = len(self.history.loss)
         self.best = {name: value.to(self.device) for name, value in state["best"].items()}

@@ -84,7 +84,7 @@ def number_words(
         name: tuple(zip(*([say(n) for say in spell] for n in part.tolist()), strict=True))
         for name, part in numbers.items()
     }
-    return NumberWords(**_translations(pairs), numbers=numbers)
+    return NumberWords(**fields_of(pairs), numbers=numbers)
 
 
 @cache
@@ -122,7 +122,7 @@ def dialogue(validation: int = 1_000, min_count: int = 2, seed: int = 0) -> Tran
     parts = {
         part: tuple(zip(*(lines[i] for i in rows), strict=True)) for part, rows in chosen.items()
     }
-    return Translations(**_translations(parts, min_count))
+    return Translations(**fields_of(parts, min_count))
 
 
 def _letters(sentence: str) -> str:
@@ -130,7 +130,7 @@ def _letters(sentence: str) -> str:
     return re.sub(r"[\W_]+", "", sentence.lower())
 
 
-def _translations(
+def fields_of(
     parts: dict[str, tuple[Sequence[str], Sequence[str]]], min_count: int = 1
 ) -> dict[str, Vocabulary | Part]:
     """The fields of `Translations` from (English, French) sentences by part."""

@@ -51,31 +51,34 @@ __all__ = [
     "yolo_parts",
 ]
 
-STRIDES = (8, 16, 32)  # pixels between neighbouring places of the backbone's three levels
+FINEST = 4  # pixels between neighbouring places before the backbone's first level
 PRIOR = 0.05  # confidence before training: most cells are empty, and a long way down is lost time
 TINY = 1e-6  # the square root's slope is infinite at 0
 
 
 class Backbone(nn.Module):
-    """Features at three levels: (N, 3, H, W) -> [(N, C_i, H / s, W / s) for s in 8, 16, 32].
+    """Features at several levels: (N, 3, H, W) -> [(N, C_i, H / s, W / s) for s in `strides`].
+
+    H / s and W / s are rounded up.
 
     Args:
-        channels: at strides 4, 8, 16 and 32.
+        channels: at strides 4, 8, 16 and so on; the features have all but the first.
         stem: 1, 2 or 4: blocks of stem x stem pixels become channels first, so that no dear
             convolution looks at every pixel.
 
     Raises:
-        ValueError: H or W is no multiple of 32.
+        ValueError: H or W is no multiple of 4.
     """
 
     def __init__(self, channels: Sequence[int] = (32, 64, 128, 192), stem: int = 2):
         super().__init__()
-        if len(channels) != 4 or min(channels) < 1:
-            raise ValueError(f"channels is {tuple(channels)}; allowed are four numbers from 1")
+        if len(channels) < 2 or min(channels) < 1:
+            raise ValueError(f"channels is {tuple(channels)}; allowed are two or more, from 1")
         if stem not in (1, 2, 4):
             raise ValueError(f"stem is {stem!r}; allowed are 1, 2 and 4")
         first, *below = channels
         self.channels, self.stem = tuple(below), stem
+        self.strides = tuple(FINEST * 2**level for level in range(1, len(channels)))
         self.start = nn.Sequential(
             conv_block(3 * stem**2, first, pool=stem == 1),
             conv_block(first, first, pool=stem <= 2),
@@ -87,14 +90,14 @@ class Backbone(nn.Module):
         )
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        height, width = images.shape[2:]
-        if height % STRIDES[-1] or width % STRIDES[-1]:
-            allowed = f"allowed are multiples of {STRIDES[-1]}"
-            raise ValueError(f"images are {height} x {width} pixels; {allowed}")
+        _check_sides(images, FINEST)
         x = F.pixel_unshuffle(images, self.stem)  # -> (N, 3 s s, H / s, W / s)
         x = self.start(x)  # -> (N, C, H / 4, W / 4)
         features = []
         for level in self.levels:
+            height, width = x.shape[2:]
+            if height % 2 or width % 2:
+                x = F.pad(x, (0, width % 2, 0, height % 2))  # the last places keep theirs below
             x = level(x)  # (N, C_i, H / s, W / s) -> (N, C_i+1, H / 2s, W / 2s)
             features.append(x)
         return features
@@ -118,10 +121,11 @@ class YOLO(nn.Module):
     ):
         super().__init__()
         self.config = config = config or YoloConfig()
-        if config.stride not in STRIDES:
-            raise ValueError(f"config.stride is {config.stride}; allowed are {STRIDES}")
         self.backbone = Backbone(channels, stem)
-        self.first = STRIDES.index(config.stride)
+        strides = self.backbone.strides
+        if config.stride not in strides:
+            raise ValueError(f"config.stride is {config.stride}; allowed are {strides}")
+        self.first = strides.index(config.stride)
         widths = self.backbone.channels[self.first :]
         self.joins = nn.ModuleList(
             nn.Conv2d(below, here, kernel_size=1)
@@ -137,10 +141,18 @@ class YOLO(nn.Module):
             self.head[-1].bias[4 : config.boxes * 5 : 5] = math.log(PRIOR / (1 - PRIOR))
 
     def forward(self, images: Tensor) -> Tensor:
+        _check_sides(images, self.backbone.strides[-1])
         *finer, x = self.backbone(images)[self.first :]
         for here, join in zip(reversed(finer), reversed(self.joins), strict=True):
             x = here + F.interpolate(join(x), scale_factor=2.0)  # -> (N, C, 2h, 2w)
         return self.head(x).permute(0, 2, 3, 1)  # (N, B * 5 + C, K, K) -> (N, K, K, B * 5 + C)
+
+
+def _check_sides(images: Tensor, multiple: int) -> None:
+    height, width = images.shape[2:]
+    if height % multiple or width % multiple:
+        allowed = f"allowed are multiples of {multiple}"
+        raise ValueError(f"images are {height} x {width} pixels; {allowed}")
 
 
 # --- the loss ----------------------------------------------------------------------------------

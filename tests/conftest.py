@@ -1,5 +1,7 @@
 """What every test starts from."""
 
+import re
+
 import pytest
 
 
@@ -15,7 +17,25 @@ def pytest_collection_modifyitems(items):
 def _place(item):
     is_browser = item.get_closest_marker("browser") is not None
     params = item.callspec.params if is_browser and hasattr(item, "callspec") else {}
-    return is_browser, params.get("ran", "")
+    return is_browser, params.get("ran", params.get("name", ""))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Where processes share the tests, each takes a file's, or a notebook's, in the order above.
+
+    The mark `xdist_group` would do, but pytest-xdist 3.8 does not see it under pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file, _, test = nodeid.partition("::")
+            notebook = re.search(r"\[([\w/]+)", test)
+            return notebook[1] if "browser" in file and notebook else file
+
+    config.option.loadscopereorder = False
+    return Groups(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from course_lib import attention, dot_product
-from tests import readiness
 
 WIDTH, HEADS = 16, 4
 CONFIG = attention.TransformerConfig(WIDTH, HEADS, layers=2, hidden=24, max_length=12)
@@ -440,57 +439,3 @@ REFUSALS = {
 def test_nonsense_is_refused(said):
     with pytest.raises(ValueError, match=said):
         REFUSALS[said]()
-
-
-# --- any device --------------------------------------------------------------------------------
-
-
-class Translator(nn.Module):
-    """Encoder and decoder together, as chapter 07 uses them."""
-
-    def __init__(self, config):
-        super().__init__()
-        torch.manual_seed(0)
-        self.encoder, self.decoder = attention.Encoder(config), attention.Decoder(config)
-
-    def forward(self, source, real, target):
-        mask = attention.padding_mask(real)
-        return self.decoder(target, self.encoder(source, mask), memory_mask=mask)
-
-
-def loss(model, source, real, target):
-    return model(source, real, target).square().mean() + model(source, real, target).sum() / 99
-
-
-def batch(length=6):
-    real = torch.arange(length) < torch.tensor([[length], [2], [1]])
-    return random(3, length, WIDTH), real, random(3, 5, WIDTH, seed=1)
-
-
-ONE = replace(CONFIG, layers=1)
-NETWORKS = {
-    "sinusoidal": lambda: Translator(ONE),
-    "learned, post": lambda: Translator(replace(ONE, positions="learned", pre_norm=False)),
-    "rotary": lambda: Translator(replace(ONE, positions="rotary", activation="gelu_tanh")),
-}
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_ready_for_any_device(name):
-    readiness.check_fake_cuda(NETWORKS[name](), loss, batch())
-    readiness.check_meta(NETWORKS[name](), loss, batch())
-    readiness.check_autocast(NETWORKS[name](), loss, batch())
-
-
-@pytest.mark.parametrize("name", ["learned, post", "rotary"])
-def test_compiles_without_graph_breaks(name):
-    readiness.check_compiles(NETWORKS[name](), loss, batch())
-
-
-def test_autocast_to_float16_with_padding_alone_stays_finite():
-    network = Translator(CONFIG)
-    source, real, target = batch()
-    real[2] = False
-    with torch.autocast("cpu", torch.float16):
-        loss(network, source, real, target).backward()
-    assert all(p.grad.isfinite().all() for p in network.parameters())

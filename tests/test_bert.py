@@ -9,7 +9,6 @@ from torch import nn
 
 from course_lib import bert
 from course_lib.checksums import DataError
-from tests import readiness
 
 CONFIG = bert.BertConfig(vocabulary=30, width=16, heads=4, layers=3, hidden=24, max_length=10)
 IDS = torch.tensor([[2, 5, 6, 3, 7, 8, 3], [2, 9, 3, 4, 3, 0, 0]])
@@ -360,7 +359,7 @@ def test_a_config_of_another_model_is_refused(tmp_path, change, message):
         bert.Bert.from_pretrained(tmp_path)
 
 
-# --- bad arguments and readiness ---------------------------------------------------------------
+# --- bad arguments -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -411,26 +410,3 @@ def test_a_folder_for_others_refuses_rotary_positions(tmp_path):
     with pytest.raises(ValueError, match="rotary is True"):
         net.save_pretrained(tmp_path / "net")
     assert not (tmp_path / "net").exists()
-
-
-def pretraining_loss(net, *batch):
-    return bert.pretraining_loss(net, batch)
-
-
-def class_loss(net, ids, segments, real, labels):
-    return nn.functional.cross_entropy(net(ids, segments, real), labels)
-
-
-CASES = {
-    "pretraining": (lambda: model(bert.BertForPretraining), pretraining_loss, BATCH),
-    "cls": (classifier, class_loss, (IDS, SEGMENTS, REAL, IS_NEXT)),
-    "mean": (lambda: classifier("mean"), class_loss, (IDS, SEGMENTS, REAL, IS_NEXT)),
-}
-CHECKS = ["check_fake_cuda", "check_meta", "check_autocast", "check_compiles"]
-
-
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("name", CASES)
-def test_ready_for_a_gpu(name, check):
-    make, loss, tensors = CASES[name]
-    getattr(readiness, check)(make(), loss, tensors)

@@ -1,4 +1,4 @@
-"""The classic networks: shapes, counts, refusals, and readiness for devices not at hand."""
+"""The classic networks: shapes, counts, refusals."""
 
 import pytest
 import torch
@@ -7,7 +7,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from course_lib import classics
-from tests import readiness
 
 NETWORKS = {
     "LeNet": classics.LeNet,
@@ -55,16 +54,6 @@ def test_every_weight_learns(network):
     model = network()
     loss(model, *batch()).backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
-
-
-def test_ready_for_any_device(network):
-    readiness.check_fake_cuda(network(), loss, batch())
-    readiness.check_meta(network(), loss, batch())
-    readiness.check_autocast(network(), loss, batch())
-
-
-def test_compiles_without_graph_breaks(network):
-    readiness.check_compiles(network(), loss, batch())
 
 
 def test_multiply_adds_are_half_of_torchs_count_of_operations(network):

@@ -40,16 +40,6 @@ def test_it_can_memorise_a_batch(network):
     assert network(images).argmax(1).equal(labels)
 
 
-def test_ready_for_any_device(network):
-    readiness.check_fake_cuda(network, loss, batch())
-    readiness.check_meta(cnn.DigitNet(width=4), loss, batch())
-    readiness.check_autocast(network, loss, batch())
-
-
-def test_compiles_without_graph_breaks(network):
-    readiness.check_compiles(network, loss, batch())
-
-
 class ByHand(nn.Module):
     """Every function of the module in one small network."""
 
@@ -151,14 +141,6 @@ def test_pooling_before_norm_and_relu_shrinks_early():
         nn.BatchNorm2d,
         nn.ReLU,
     ]
-
-
-def test_small_cnn_is_ready_for_any_device():
-    network = cnn.SmallCNN(widths=(2, 3, 4))
-    readiness.check_fake_cuda(network, loss, batch())
-    readiness.check_autocast(network, loss, batch())
-    readiness.check_compiles(network, loss, batch())
-    readiness.check_meta(network, loss, batch())
 
 
 def test_recipe_learns_the_training_digits_only():

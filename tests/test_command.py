@@ -3,8 +3,8 @@
 import json
 import os
 import signal
-import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +14,7 @@ from torch import nn
 from course_lib import checkpoints, train
 from course_lib.recipes import command, logs
 from course_lib.recipes.recipe import Recipe
+from tests import processes
 
 
 def line(*, seed=0, batch_size=8, size="tiny", **changes):
@@ -250,30 +251,27 @@ def test_the_weights_are_saved_with_what_made_them(tmp_path):
     assert saved["weights"]["0.weight"].shape == (3, 1)
 
 
-NO_SPACE = """
-import resource, sys
-sys.path.insert(0, {tests!r})
-import torch
-from pathlib import Path
-from course_lib import checkpoints
-path = Path({path!r})
-checkpoints.save(path, {{"x": torch.zeros(10)}})
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-from course_lib.recipes import command
-def fill():
-    checkpoints.save(path, {{"x": torch.zeros(100_000)}})
-    return 0
-code = command.explain(fill)
-assert len(checkpoints.load(path)["x"]) == 10
-assert not list(path.parent.glob("*.unfinished"))
-sys.exit(code)
-"""
+def fill_the_disk(folder):
+    """A checkpoint that is saved whole, then one that is too large; the exit code."""
+    import resource  # not everywhere
+
+    path = Path(folder) / "run.pt"
+    checkpoints.save(path, {"x": torch.zeros(10)})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    def fill():
+        checkpoints.save(path, {"x": torch.zeros(100_000)})
+        return 0
+
+    return command.explain(fill)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="files cannot be limited here")
 def test_without_space_it_says_so_and_keeps_the_old_checkpoint(tmp_path):
-    program = NO_SPACE.format(tests=os.getcwd(), path=str(tmp_path / "run.pt"))
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr
-    assert "cannot be written" in done.stderr and "What it held before is kept." in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    errors = tmp_path / "errors"
+    assert processes.run(fill_the_disk, tmp_path, errors=errors) == 1
+    error = errors.read_text()
+    assert "cannot be written" in error and "What it held before is kept." in error
+    assert len(error.splitlines()) == 1
+    assert len(checkpoints.load(tmp_path / "run.pt")["x"]) == 10
+    assert {path.name for path in tmp_path.iterdir()} == {"run.pt", "errors"}

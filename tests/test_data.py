@@ -17,6 +17,7 @@ from torchvision.datasets import CIFAR10
 
 from course_lib import checksums, data
 from course_lib.checksums import DataError
+from course_lib.scenes import SceneMaker
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 
@@ -53,9 +54,15 @@ def dice(a, b):
 # Names and files
 
 
-def test_loaders_are_the_shipped_sets_and_cifar10():
+def test_loaders_are_the_shipped_sets_and_cifar10_and_what_is_made_of_them():
     # `claims` are results, which `teaching.experiments` reads.
-    assert {*data.LOADERS, "claims"} == {*checksums.sets(), "cifar10"}
+    assert {*data.LOADERS, "claims"} == {*checksums.sets(), "cifar10", "photo_scenes"}
+
+
+def test_photo_scenes_are_those_of_their_maker():
+    ours, theirs = data.photo_scenes("unseen", 3, seed=7), SceneMaker("unseen").draw(3, seed=7)
+    assert all(a.equal(b) for a, b in zip(ours, theirs, strict=True))
+    assert data.LOADERS["photo_scenes"] is data.photo_scenes
 
 
 @pytest.mark.parametrize("name", ["mnits", "", "MNIST", "load", None])

@@ -87,6 +87,7 @@ def colours(tmp_path_factory):
         folder = root / "pictures" / ("dark", "light")[number % 2]
         folder.mkdir(parents=True, exist_ok=True)
         Image.new("L", (28, 28), 10 + 200 * (number % 2) + number).save(folder / f"{number}.png")
+    (root / "pictures" / "note.txt").write_text("dear")
     arguments = ["--data", root / "pictures", "--epochs", 8, "--batch-size", 6]
     assert run("main", "resnet", *arguments, "--save", root / "w.pt") == 0
     return root
@@ -126,7 +127,8 @@ def test_it_can_be_written_for_other_programs(colours, tmp_path, capsys):
         ("resnet", "none.pt", "m.onnx", "which is no file; allowed is what train --save wrote"),
         ("cnn", "w.pt", "m.onnx", "holds weights of resnet, not of cnn"),
         ("resnet", "w.pt", "m.pt", "allowed are names that end in .onnx or .safetensors"),
-        ("resnet", "pictures/dark/0.png", "m.onnx", "cannot be read"),
+        ("resnet", "pictures/dark/0.png", "m.onnx", "no trained model; allowed is what"),
+        ("resnet", "pictures/note.txt", "m.onnx", "no trained model; allowed is what"),
     ],
 )
 def test_what_cannot_be_exported_is_one_sentence(colours, capsys, name, weights, to, sentence):

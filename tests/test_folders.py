@@ -284,5 +284,127 @@ def test_wrong_xml_and_json_are_named(street):
     with pytest.raises(DataError, match="02.xml is no VOC annotation"):
         folders.boxes(root, 40)
     xml.write_text("<annotation><filename>no.png</filename></annotation>")
-    with pytest.raises(DataError, match="02.xml is about .*no.png, which is missing"):
+    with pytest.raises(DataError, match="02.xml is about no.png, missing in .*images"):
         folders.boxes(root, 40)
+
+
+def test_voc_is_read_as_it_is_unpacked(street):
+    """Its lists decide, which leave pictures out; the masks have a list of their own."""
+    root, _, images = street
+    as_voc(*street)
+    (root / "images").rename(root / "JPEGImages")
+    lists = {"Main": {"train": "02\n00\n", "val": "05\n"}}
+    lists |= {"Segmentation": {"train": "01\n", "val": "03\n04\n"}}
+    for kind, parts in lists.items():
+        for part, text in parts.items():
+            file = root / "ImageSets" / kind / f"{part}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+    found = folders.boxes(root, 40)
+    assert (found.train.count, found.test.count) == (2, 1)
+    assert [int(found.train.read(i)[0][0, 0, 0]) for i in range(2)] == [0, 2]
+    assert found.test.read(0)[0][0, 0, 0] == 5 and found.classes == ("boat", "car")
+
+    for number in (1, 3, 4):
+        mask = Image.new("P", (20, 10), number)  # a palette's colours stand for class numbers
+        mask.putpalette([5, 6, 7] * 256)
+        mask.putpixel((0, 0), 255)
+        (root / "SegmentationClass").mkdir(exist_ok=True)
+        mask.save(root / "SegmentationClass" / f"{number:02}.png")
+    found = folders.masks(root, 20)
+    assert (found.train.count, found.test.count) == (1, 2) and len(found.classes) == 5
+    image, mask = found.train.read(0)
+    assert image[0, 0, 0] == 1 and mask.unique().tolist() == [-1, 1]
+
+
+def test_without_both_lists_every_tenth_of_voc_is_held_out(street):
+    as_voc(*street)
+    (street[0] / "ImageSets" / "Main").mkdir(parents=True)
+    (street[0] / "ImageSets" / "Main" / "train.txt").write_text("00\n")
+    found = folders.boxes(street[0], 40)
+    assert (found.train.count, found.test.count) == (11, 1)
+
+
+@pytest.fixture
+def coco(street):
+    """The street as COCO is unpacked, two pictures to test on, beside other annotations."""
+    root, boxes, images = street
+    for part, numbers in (("train", range(10)), ("val", (10, 11))):
+        (root / f"{part}2017").mkdir()
+        as_coco(root, {n: boxes[n] for n in numbers}, images)
+        for number in numbers:
+            images[number].rename(root / f"{part}2017" / images[number].name)
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "boxes.json").rename(root / "annotations" / f"instances_{part}2017.json")
+    (root / "annotations" / "captions_train2017.json").write_text("{}")
+    return root
+
+
+def test_coco_is_read_as_it_is_unpacked(coco):
+    found = folders.boxes(coco, 40)
+    assert (found.train.count, found.test.count) == (10, 2) and found.classes == ("car", "boat")
+    image, boxes, labels = found.train.read(2)
+    assert image[0, 0, 0] == 2 and labels.tolist() == [1, 0]
+    torch.testing.assert_close(boxes, torch.tensor([[0.0, 0, 40, 40], [20, 20, 40, 40]]))
+    assert found.test.read(1)[0][0, 0, 0] == 11
+
+
+def test_a_part_of_coco_without_images_is_left_out(coco):
+    (coco / "val2017").rename(coco / "elsewhere")
+    found = folders.boxes(coco, 40)
+    assert (found.train.count, found.test.count) == (9, 1)
+
+
+def test_boxes_of_coco_without_area_are_left_out(coco):
+    file = coco / "annotations" / "instances_train2017.json"
+    content = json.loads(file.read_text())
+    content["annotations"] += [
+        {"image_id": 101, "category_id": 3, "bbox": [4, 4, *sides]} for sides in ((1.03, 0), (0, 2))
+    ]
+    file.write_text(json.dumps(content))
+    assert folders.boxes(coco, 40).train.read(1)[2].tolist() == [-1, -1]
+    content["annotations"][-1]["bbox"] = [4, 4, -1, 2]
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="instances_train2017.json: object 1 of 01.png has the box"):
+        folders.boxes(coco, 40).train.read(1)
+
+
+def test_two_years_of_coco_are_one_too_many(coco):
+    (coco / "train2014").mkdir()
+    (coco / "annotations" / "instances_train2014.json").write_text("{}")
+    with pytest.raises(DataError, match="holds train2014, train2017, val2017; allowed is one to"):
+        folders.boxes(coco, 40)
+
+
+def test_a_class_of_test_pictures_alone_is_named(coco):
+    file = coco / "annotations" / "instances_val2017.json"
+    content = json.loads(file.read_text())
+    content["categories"][0]["name"] = "ship"
+    content["annotations"] = [{"image_id": 110, "category_id": 7, "bbox": [0, 0, 9, 9]}]
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="val2017.json: 'ship' is a class of no training picture"):
+        folders.boxes(coco, 40)
+
+
+def test_labels_of_yolo_may_lie_in_folders_like_those_of_the_images(street):
+    as_yolo(*street)
+    for kind, ending in (("images", "png"), ("labels", "txt")):
+        (street[0] / kind / "deep").mkdir()
+        for name in ("00", "02"):
+            (street[0] / kind / f"{name}.{ending}").rename(
+                street[0] / kind / "deep" / f"{name}.{ending}"
+            )
+    found = folders.boxes(street[0], 40)
+    labels = [found.train.read(i)[2].tolist() for i in range(found.train.count)]
+    assert sorted(labels)[-2:] == [[0, -1], [1, 0]]
+
+
+def test_items_in_order_are_whole_on_each_process(pets, monkeypatch):
+    items = folders.images(pets, 4).train
+    distributed = folders.Batches.epoch.__globals__["distributed"]
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    batches = list(items.in_order(8))
+    assert [len(images) for images, _ in batches] == [8, 8, 3]
+    images, labels = (torch.cat(column) for column in zip(*batches, strict=True))
+    assert all(images[i].equal(items.read(i)[0]) for i in range(19))
+    assert labels.tolist() == [0] * 11 + [1] * 8

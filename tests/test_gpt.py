@@ -11,7 +11,6 @@ from course_lib import gpt2, pretrained, sampling
 from course_lib.batches import IGNORED
 from course_lib.gpt import GPT, Cache, GPTConfig, generate, gpt_loss
 from course_lib.optimizers import hidden_weights
-from tests import readiness
 
 CONFIG = GPTConfig(vocabulary=11, length=12, width=16, heads=2, layers=2)
 KINDS = {
@@ -302,7 +301,7 @@ def test_what_is_no_gpt2_is_not_saved_as_one(tmp_path, kind, message):
         make(kind).save_pretrained(tmp_path)
 
 
-# --- bad arguments, readiness ------------------------------------------------------------------
+# --- bad arguments, precision ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -320,27 +319,6 @@ def test_what_is_no_gpt2_is_not_saved_as_one(tmp_path, kind, message):
 def test_what_cannot_be_used_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def loss(model, ids, labels):
-    return gpt_loss(model, (ids, labels))
-
-
-@pytest.mark.parametrize("kind", ["learned", "rotary"])
-@pytest.mark.parametrize(
-    "check",
-    [
-        readiness.check_fake_cuda,
-        readiness.check_meta,
-        readiness.check_autocast,
-        readiness.check_compiles,
-    ],
-)
-def test_ready_for_a_gpu(kind, check):
-    ids = some_ids()
-    # torch's functional call under a fake device knows no tied weights.
-    tied = check is not readiness.check_fake_cuda and kind == "learned"
-    check(make(kind, tied=tied), loss, [ids, labels_for(ids)])
 
 
 def test_generation_under_autocast_and_in_float64():

@@ -1,4 +1,4 @@
-"""Chapter 05's networks: shapes, shortcuts, refusals, readiness; parity/ has values."""
+"""Chapter 05's networks: shapes, shortcuts, refusals; parity/ has values."""
 
 import pytest
 import torch
@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from course_lib import classics, resnet
-from tests import readiness
 
 BLOCKS = (resnet.BasicBlock, resnet.Bottleneck, resnet.PreActivationBlock)
 
@@ -272,37 +271,6 @@ REFUSALS = {
 def test_nonsense_is_refused(said):
     with pytest.raises(ValueError, match=said):
         REFUSALS[said]()
-
-
-# --- any device --------------------------------------------------------------------------------
-
-NETWORKS = {
-    "small": small,
-    "padding": lambda: small(shortcut="padding"),
-    "plain": lambda: small(shortcut="none"),
-    "pre-activation": lambda: small(block=resnet.PreActivationBlock),
-    "bottleneck": lambda: small(block=resnet.Bottleneck),
-}
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_ready_for_any_device(name):
-    readiness.check_fake_cuda(NETWORKS[name](), loss, batch())
-    readiness.check_meta(NETWORKS[name](), loss, batch())
-    readiness.check_autocast(NETWORKS[name](), loss, batch())
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_compiles_without_graph_breaks(name):
-    readiness.check_compiles(NETWORKS[name](), loss, batch())
-
-
-def test_resnet18_is_ready_for_any_device():
-    inputs = batch(2, 3, 32)
-    readiness.check_fake_cuda(resnet.resnet18(5), loss, inputs)
-    readiness.check_meta(resnet.resnet18(5), loss, inputs)
-    readiness.check_autocast(resnet.resnet18(5), loss, inputs)
-    readiness.check_compiles(resnet.resnet18(5), loss, inputs)
 
 
 def test_it_can_memorise_a_batch_in_channels_last():

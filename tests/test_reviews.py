@@ -11,7 +11,6 @@ from torch import nn
 
 from course_lib import data, reviews, runtime, train
 from course_lib.text import PAD
-from tests import readiness
 
 PARTS = ("train", "validation", "test")
 SIZES = {"train": 7568, "validation": 1000, "test": 2000}
@@ -211,16 +210,6 @@ def test_a_bag_ignores_padding_and_sees_order():
     swapped = torch.tensor([[101, 8, 7, 9, 102]])
     assert not torch.allclose(model(*reviews.split_tokens(swapped)), logits)
     assert model(*reviews.split_tokens(torch.zeros_like(ids))).isfinite().all()
-
-
-@pytest.mark.parametrize("check", ["fake_cuda", "meta", "autocast", "compiles"])
-def test_a_bag_is_ready_for_a_gpu(kinder, check):
-    *tokens, labels = next(iter(kinder.test.batches(8)))
-
-    def loss(model, *tensors):
-        return reviews.review_loss(model, tensors)
-
-    getattr(readiness, f"check_{check}")(bag(), loss, [*tokens, labels])
 
 
 def test_a_bag_learns_and_predictions_are_in_order(sentiment):

@@ -1,15 +1,13 @@
-"""Chapter 07's translators: one interface, padding, causality, decoding, loss, readiness."""
+"""Chapter 07's translators: one interface, padding, causality, decoding, loss."""
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from course_lib import seq2seq, train
 from course_lib.attention import TransformerConfig
 from course_lib.optimizers import hidden_weights
 from course_lib.text import END, PAD, START, SentenceBatches
-from tests import readiness
 
 SIZES = 11, 13  # of the vocabularies
 CONFIG = TransformerConfig(8, 2, 2, 16, max_length=20)
@@ -255,46 +253,3 @@ REFUSALS = {
 def test_nonsense_is_refused(said):
     with pytest.raises(ValueError, match=said):
         REFUSALS[said]()
-
-
-# --- any device --------------------------------------------------------------------------------
-
-
-def loss(model, source, target):
-    return seq2seq.translation_loss(model, (source, target))
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_ready_for_any_device(name):
-    # Torch's fake CUDA device cannot follow nn.GRU (see the next test), and the check replaces
-    # weights one by one, which tied ones do not bear.
-    if name == "transformer":
-        readiness.check_fake_cuda(make(name), loss, sentences())
-    readiness.check_meta(make(name), loss, sentences())
-    readiness.check_autocast(make(name).train(), loss, sentences())
-
-
-class SlowGRU(nn.GRU):
-    """A GRU of plain operations, which a fake device can follow; its values do not matter here."""
-
-    def forward(self, x, hidden=None):
-        own = [value for name, value in self.named_parameters() if name.startswith("weight_hh")]
-        last = x.new_zeros(self.num_layers, len(x), self.hidden_size) if hidden is None else hidden
-        return x[..., : self.hidden_size] @ own[0][: self.hidden_size] + last[-1][:, None], last
-
-
-@pytest.mark.parametrize("name", GRUS)
-def test_what_stands_around_the_grus_makes_all_its_tensors_on_the_models_device(name, monkeypatch):
-    monkeypatch.setattr(nn, "GRU", SlowGRU)
-    model = MODELS[name]()
-    assert isinstance(model.decoder, SlowGRU)
-    readiness.check_fake_cuda(model, loss, sentences())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["dot", "additive", "transformer"])
-def test_compiles_without_graph_breaks(name):
-    source, target = sentences()
-    # Torch compiles nn.GRU when asked to only; by default it leaves the graph there.
-    with torch._dynamo.config.patch(allow_rnn=True):
-        readiness.check_compiles(make(name), loss, (source[:, :3], target[:, :4]))

@@ -432,18 +432,6 @@ def test_they_can_memorise_a_batch_with_our_loss_and_our_optimizer(make):
     assert model(images).argmax(1).equal(labels)
 
 
-@pytest.mark.parametrize("make", MODELS)
-def test_ready_for_any_device(make):
-    readiness.check_fake_cuda(make(), loss, batch())
-    readiness.check_meta(make(), loss, batch())
-    readiness.check_autocast(make(), loss, batch())
-
-
-@pytest.mark.parametrize("make", MODELS)
-def test_compiles_without_graph_breaks(make):
-    readiness.check_compiles(make(), loss, batch())
-
-
 def test_a_binary_loss_and_padding_run_on_any_device():
     def both(model, images, labels):
         block, mask = tensor_ops.pad_sequences([labels.float(), labels[:2].float()])

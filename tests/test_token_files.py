@@ -190,3 +190,8 @@ def test_base_reads_pieces_and_tests_few_windows_at_once(monkeypatch):
     inputs, _ = next(iter(recipe.batches))
     assert inputs.shape == (2, 16) and inputs.max() < 500
     assert recipe.config.steps == 600_000 and recipe.model.head.out_features == 500
+
+
+def test_a_text_shorter_than_a_window_is_refused(texts):
+    with pytest.raises(ValueError, match="verses, a text of 138 symbols; needed are 650, since"):
+        recipes.shakespeare(source=str(texts))

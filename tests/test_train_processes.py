@@ -6,49 +6,43 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
 from course_lib import checkpoints
+from tests import processes
+from tests.programs import killed_run, shared_resume, shared_run
 
-PROGRAMS = Path(__file__).parent / "programs"
 pytestmark = pytest.mark.slow
 
 
-def start(*command):
-    environment = {**os.environ, "COURSE_TEST": "1", "COURSE_QUICK": "0"}
-    return subprocess.Popen([sys.executable, *map(str, command)], env=environment)
-
-
-def kill_in_the_middle(command, checkpoint, delay):
+def kill_in_the_middle(program, checkpoint, result, delay):
     """Start the run, kill it `delay` seconds after a checkpoint has changed; False if it ended."""
     before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
-    process = start(*command)
+    process = processes.start(program, checkpoint, result)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and process.exitcode is None:
         if checkpoint.exists() and checkpoint.stat().st_mtime_ns != before:
             time.sleep(delay)
             break
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    return process.wait() == -signal.SIGKILL
+    process.kill()
+    return processes.wait(process) == -signal.SIGKILL
 
 
 def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_weights(tmp_path):
-    program = PROGRAMS / "killed_run.py"
-    assert start(program, tmp_path / "whole.pt", tmp_path / "expected.pt").wait() == 0
+    program = killed_run.main
+    assert processes.run(program, tmp_path / "whole.pt", tmp_path / "expected.pt") == 0
 
     checkpoint, result = tmp_path / "killed.pt", tmp_path / "result.pt"
     moments = random.Random(0)
     kills = sum(
-        kill_in_the_middle([program, checkpoint, result], checkpoint, moments.uniform(0, 0.2))
-        for _ in range(4)
+        kill_in_the_middle(program, checkpoint, result, moments.uniform(0, 0.2)) for _ in range(4)
     )
     assert kills >= 2, "the run ended too soon to be killed; make it longer"
     assert not result.exists()
-    assert start(program, checkpoint, result).wait() == 0
+    assert processes.run(program, checkpoint, result) == 0
 
     expected, resumed = checkpoints.load(tmp_path / "expected.pt"), checkpoints.load(result)
     assert resumed["loss"] == expected["loss"]
@@ -61,10 +55,9 @@ def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_weights(tmp_
 def runs(tmp_path_factory):
     """The results of the shared runs by one process and by two."""
     folders = {count: tmp_path_factory.mktemp(f"by{count}") for count in (1, 2)}
-    program = PROGRAMS / "shared_run.py"
-    assert start(program, folders[1]).wait() == 0
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    assert start(*torchrun, program, folders[2]).wait() == 0
+    assert processes.run(shared_run.main, folders[1]) == 0
+    both = processes.share(shared_run.main, folders[2])
+    assert [processes.wait(process) for process in both] == [0, 0]
     return {
         count: {path.stem: checkpoints.load(path) for path in folder.glob("*.pt")}
         for count, folder in folders.items()
@@ -109,32 +102,51 @@ def test_a_loader_without_its_own_share_is_refused(runs):
     assert "DistributedSampler" in runs[2]["refusal"]["text"]
 
 
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-RESUMED = PROGRAMS / "shared_resume.py"
-
-
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """The run of `shared_resume.py` by one process."""
+    """The run of `shared_resume` by one process."""
     folder = tmp_path_factory.mktemp("alone")
-    assert start(RESUMED, folder / "run.pt", folder / "result.pt", folder).wait() == 0
+    program = shared_resume.main
+    assert processes.run(program, folder / "run.pt", folder / "result.pt", folder) == 0
     return checkpoints.load(folder / "result.pt")
 
 
-@pytest.mark.parametrize("shard", ["", "shard"])
-def test_killed_in_one_process_two_resume_to_what_one_gives(tmp_path, alone, shard):
-    checkpoint, result = tmp_path / "run.pt", tmp_path / "result.pt"
-    command = [*TORCHRUN, RESUMED, checkpoint, result, tmp_path, *filter(None, [shard])]
-    processes = start(*command)
+def wait_for(file):
     deadline = time.monotonic() + 60
-    while not checkpoint.exists() and time.monotonic() < deadline:
+    while not file.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.kill(int((tmp_path / "1.pid").read_text()), signal.SIGKILL)
-    assert processes.wait(timeout=60) != 0
+
+
+def kill_one_of_torchruns(arguments, checkpoint, pids):
+    """torchrun itself ends the other one, and says that it has failed."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", shared_resume.__file__, *map(str, arguments)]
+    started = subprocess.Popen(command, env={**os.environ, "COURSE_TEST": "1", "COURSE_QUICK": "0"})
+    wait_for(checkpoint)
+    os.kill(int((pids / "1.pid").read_text()), signal.SIGKILL)
+    assert started.wait(timeout=60) != 0
+
+
+def kill_one_of_two(arguments, checkpoint, _):
+    """The other one misses it, and ends by itself."""
+    first, second = processes.share(shared_resume.main, *arguments)
+    wait_for(checkpoint)
+    second.kill()
+    assert processes.wait(second) == -signal.SIGKILL and processes.wait(first) > 0
+
+
+@pytest.mark.parametrize(
+    ("shard", "kill"), [("", kill_one_of_torchruns), ("shard", kill_one_of_two)]
+)
+def test_killed_in_one_process_two_resume_to_what_one_gives(tmp_path, alone, shard, kill):
+    checkpoint, result = tmp_path / "run.pt", tmp_path / "result.pt"
+    arguments = [checkpoint, result, tmp_path, *filter(None, [shard])]
+    kill(arguments, checkpoint, tmp_path)
     done = len(checkpoints.load(checkpoint)["history"]["loss"])
     assert 3 <= done < 40 and not result.exists()
 
-    assert start(*command).wait(timeout=60) == 0
+    both = processes.share(shared_resume.main, *arguments)
+    assert [processes.wait(process) for process in both] == [0, 0]
     resumed = checkpoints.load(result)
     assert resumed["loss"] == pytest.approx(alone["loss"], rel=1e-5)
     for name, value in alone["weights"].items():

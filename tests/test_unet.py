@@ -6,7 +6,6 @@ from torch import nn
 
 from course_lib import unet
 from course_lib.cnn import conv_block
-from tests import readiness
 
 
 def random(*shape, seed=0):
@@ -24,18 +23,6 @@ NETWORKS = {
     "FCN": lambda: unet.FCN(body(), 8, 4, factor=4),
 }
 networks = pytest.mark.parametrize("name", NETWORKS)
-
-
-def batch(size=16):
-    return [random(2, 3, size, size), torch.randint(4, (2, size, size))]
-
-
-def loss(model, images, mask):
-    logits = model(images)
-    one_hot = torch.nn.functional.one_hot(mask, 4).movedim(3, 1)  # (N, H, W) -> (N, 4, H, W)
-    binary = unet.binary_cross_entropy(logits[:, :1], one_hot[:, :1].bool())
-    dice = unet.dice_loss(logits.softmax(1), one_hot)
-    return unet.cross_entropy(logits, mask) + binary + dice
 
 
 # --- transposed convolution --------------------------------------------------------------------
@@ -125,17 +112,6 @@ def test_nothing_beyond_the_reach_changes_a_prediction(stem):
     model(images)[0, 0, 32, 32].backward()
     rows = images.grad[0, 0].abs().sum(1).nonzero().flatten() - 32
     assert 0 < rows.abs().max() <= model.reach == 14 * stem
-
-
-@networks
-@pytest.mark.parametrize("check", ["fake_cuda", "meta", "autocast", "compiles"])
-def test_ready_for_a_gpu(name, check):
-    getattr(readiness, f"check_{check}")(NETWORKS[name](), loss, batch())
-
-
-def test_losses_of_a_fake_gpu_and_odd_sizes_compile():
-    readiness.check_compiles(NETWORKS["U-Net"](), loss, batch(13))
-    readiness.check_fake_cuda(NETWORKS["U-Net"](), loss, batch(13))
 
 
 def test_bad_networks_are_refused():

@@ -3,11 +3,11 @@
 Each function here makes such a `predict(model, text) -> answer`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from course_lib import addition, decoding, gpt, pretraining, reviews, runtime, sampling
 from course_lib.characters import Dictionary
@@ -69,10 +69,20 @@ def fill_in(pieces: WordPiece) -> Answer:
     return answer
 
 
-def judge(model: nn.Module, text: str) -> str:
-    """A film review -> whether it is kind."""
-    kind = reviews.predict(model, reviews.encode([text])).softmax(1)[0, 1].item()
-    return f"kind {100 * kind:.1f} %, unkind {100 - 100 * kind:.1f} %"
+def judge(classes: Sequence[str], longest: int) -> Answer:
+    """A text -> its likeliest classes, by its first `longest` tokens."""
+
+    def answer(model: nn.Module, text: str) -> str:
+        return likeliest(reviews.predict(model, reviews.encode([text])[:, :longest]), classes)
+
+    return answer
+
+
+def likeliest(logits: Tensor, classes: Sequence[str]) -> str:
+    """The three best classes, or all, by logits (1, classes)."""
+    best = logits.softmax(1)[0].topk(min(3, len(classes)))
+    pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    return ", ".join(f"{classes[number]} {100 * share:.1f} %" for share, number in pairs)
 
 
 def compare(model: nn.Module, text: str) -> str:

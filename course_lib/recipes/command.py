@@ -92,7 +92,7 @@ def _parser(recipes: Recipes) -> argparse.ArgumentParser:
         epilog=f"NAME is one of: {names}.",
     )
     parser.add_argument("recipe", choices=sorted(recipes), metavar="NAME")
-    data_help = "your own files instead of the course's: see README"
+    data_help = "your own files, or another set of the course: see docs/beyond_the_notebook.md"
     parser.add_argument("--data", dest="source", metavar="PATH", help=data_help)
     parser.add_argument("--size", choices=SIZES, help="the notebook's (tiny) to the paper's (base)")
     length = parser.add_mutually_exclusive_group()
@@ -224,13 +224,10 @@ def _check_files(arguments: argparse.Namespace) -> None:
 
 
 def _callbacks(arguments: argparse.Namespace) -> list:
-    callbacks: list = []
-    if distributed.is_first_process():
-        if arguments.log:
-            callbacks.append(JsonLog(arguments.log, arguments.resume))
-        if arguments.tensorboard:
-            callbacks.append(TensorBoard(arguments.tensorboard))
-    return callbacks
+    if not distributed.is_first_process():
+        return []
+    logs = [JsonLog(arguments.log, arguments.resume)] if arguments.log else []
+    return logs + ([TensorBoard(arguments.tensorboard)] if arguments.tensorboard else [])
 
 
 def _print_results(results: dict[str, float], callbacks: list) -> None:

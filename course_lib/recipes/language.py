@@ -30,11 +30,12 @@ from course_lib.bert import (
 )
 from course_lib.gpt import GPT, GPTConfig, gpt_loss
 from course_lib.recipes import answers
-from course_lib.recipes.recipe import Recipe, Size, one_cycle, pick
+from course_lib.recipes.recipe import Recipe, Size, one_cycle, pick, shipped
 
 # Chapter 07 tells how Muon moves matrices.
 MUON = {"optimizer": "muon", "warmup": 0.1, "weight_decay": 0.1}
 CONTEXT = 64  # characters that the small GPT sees at once
+TOKENS = 256  # of the user's own texts that MiniLM reads; what comes later is cut off
 COUNTED = 2**18  # symbols of the user's own texts on which a GPT is tested
 ADAMW = {"optimizer": "adamw", "schedule": "cosine", "clip_norm": 1.0}
 
@@ -90,7 +91,10 @@ GPTS = {
         {"length": 1024, "pieces": 50_257},
     ),
 }
-# The user's own text files; or only the names of the symbols, to build the model.
+ARTICLES = ("wikipedia", "austen")  # in the order of `pretraining.load`
+BOOKS = ("shakespeare", *ARTICLES)
+# A set of the course, the user's own text files, or only the names of symbols or classes, to build
+# the model.
 Source = str | Path | Sequence[str] | None
 
 
@@ -107,14 +111,17 @@ def bert_pretraining(
     Args:
         seed: of the weights, the pairs and the hidden words.
         size: "tiny", the chapter's; "small", BERT-Small; "base", BERT-base.
-        source: a folder of the user's own documents, for `token_files.open_passages`.
+        source: "wikipedia" or "austen" alone, in the pieces of both, or a folder of the user's own
+            documents for `token_files.open_passages`.
         changes: other values for the `FitConfig`, e.g. `steps=2000`.
     """
-    row = pick(BERTS, size)
+    row = pick(BERTS, size, batch_size)
     length = row.data.get("length", pretraining.LENGTH)
-    texts = None
-    if source is None:
+    texts, name = None, None if source is None else shipped(source, ARTICLES)
+    if source is None or name:
         texts = pretraining.load(**row.data)
+        if name:
+            texts = _of_kind(texts, ARTICLES.index(name))
     elif not isinstance(source, list | tuple):
         texts = token_files.open_passages(source, **row.data)
     pieces = texts.pieces if texts else subwords.WordPiece(source)
@@ -127,23 +134,27 @@ def bert_pretraining(
         record = pretraining.held_out(texts.test, pairs, length=length)
         return pretraining_scores(model, record, min(250, 2**14 // length))
 
-    batch_size = row.batch_size if batch_size is None else batch_size
-    options = {"batch_size": batch_size, "seed": seed, "length": length}
+    options = {"batch_size": row.batch_size, "seed": seed, "length": length}
     if texts is None:  # one batch to see the shapes by
         ids = torch.zeros(2, length, dtype=torch.int64)
         batches = [(ids, ids, ids == 0, ids[:, :4])]
     else:
         batches = pretraining.PairBatches(texts.train, **options)
-    return Recipe(
-        model,
-        batches,
-        pretraining_loss,
-        config,
-        test,
-        names=() if source is None else pieces.pieces,
-        predict=answers.fill_in(pieces),
-        inputs=lambda batch: tuple(batch[:4]),
-    )
+    names, inputs = () if source is None else pieces.pieces, lambda batch: tuple(batch[:4])
+    answer = {"names": names, "predict": answers.fill_in(pieces), "inputs": inputs}
+    return Recipe(model, batches, pretraining_loss, config, test, **answer)
+
+
+def _of_kind(texts: pretraining.PretrainingSet, kind: int) -> pretraining.PretrainingSet:
+    """The passages of the documents of one kind."""
+
+    def chosen(passages: pretraining.Passages) -> pretraining.Passages:
+        first, last = passages.bounds[:, 2:].unique(dim=0)[kind].tolist()
+        names = ("starts", "sizes", "bounds")
+        parts = {name: getattr(passages, name)[first:last] for name in names}
+        return replace(passages, **parts | {"bounds": parts["bounds"] - first})
+
+    return replace(texts, train=chosen(texts.train), test=chosen(texts.test))
 
 
 def bert_pretraining_long(*, steps: int = 900, **options) -> Recipe:
@@ -174,39 +185,71 @@ def pretraining_scores(
     }
 
 
-def review_tuning(*, seed: int = 0, batch_size: int = 32, layers: int = 3, **changes) -> Recipe:
+def review_tuning(
+    *, seed: int = 0, batch_size: int = 32, layers: int = 3, source: Source = None, **changes
+) -> Recipe:
     """Chapter 08: MiniLM, pretrained elsewhere, learns to tell kind reviews from unkind ones.
 
     Args:
         seed: of the head's weights, the order of the reviews and the dropout masks.
         layers: how many of the lowest stay as they are, with the embeddings; all of the six: only
             the head learns.
+        source: a file of the user's own texts, a line each, with a class and a TAB before it.
         changes: other values for the `FitConfig`.
     """
-    recipe = _on_reviews(reviews.sentiment(), seed, batch_size, layers, changes)
-    return replace(recipe, predict=answers.judge)
+    options = {"seed": seed, "batch_size": batch_size, "layers": layers, "changes": changes}
+    if shipped(source, ("movie_reviews",)):
+        task, classes = reviews.sentiment(), ("unkind", "kind")
+        recipe = _on_reviews(task.development, task.test, **options)
+    elif isinstance(source, list | tuple):
+        classes = tuple(source)
+        recipe = _on_reviews(None, None, classes=len(classes), **options)
+    else:
+        (*parts,), classes = token_files.open_classes(source)
+        own = (
+            reviews.Part(texts, reviews.encode(texts)[:, :TOKENS], labels, labels)
+            for texts, labels in parts
+        )
+        recipe = _on_reviews(*own, classes=len(classes), **options)
+    names = () if source is None else classes
+    return replace(recipe, names=names, predict=answers.judge(classes, TOKENS))
 
 
 def kinder_review(*, seed: int = 0, batch_size: int = 32, layers: int = 3, **changes) -> Recipe:
     """Chapter 08: MiniLM learns which of two reviews is the kinder; as `review_tuning`."""
-    recipe = _on_reviews(reviews.kinder(), seed, batch_size, layers, changes)
+    task = reviews.kinder()
+    recipe = _on_reviews(task.development, task.test, seed, batch_size, layers, changes)
     return replace(recipe, predict=answers.compare)
 
 
-def _on_reviews(task: reviews.Task, seed: int, batch_size: int, layers: int, changes) -> Recipe:
+def _on_reviews(
+    learned: reviews.Part | None,
+    tested: reviews.Part | None,
+    seed: int,
+    batch_size: int,
+    layers: int,
+    changes: dict[str, object],
+    classes: int | None = None,
+) -> Recipe:
+    """Without a number of `classes`, the parts are of two, and their shares are learned."""
     config = one_cycle(seed, changes, steps=160, **MUON, learning_rate=0.001)
     runtime.seed_everything(seed)
     bert = Bert.from_pretrained(pretrained.minilm(), dropout=0.0)
     freeze(bert, layers)
-    model = BertClassifier(bert, classes=2, pool="mean", dropout=0.1)
-    batches = task.development.batches(batch_size, seed, soft=True)
+    model = BertClassifier(bert, classes=classes or 2, pool="mean", dropout=0.1)
+    if learned:
+        batches = learned.batches(batch_size, seed, soft=classes is None)
+    else:  # one batch to see the shapes by
+        tokens = reviews.split_tokens(reviews.encode(["all is well"] * 2))
+        batches = [(*tokens, torch.zeros(2).long())]
 
     def test(model: nn.Module) -> dict[str, float]:
-        logits = reviews.predict(model, task.test.ids)
-        return {"accuracy": train.accuracy(logits, task.test.labels)}
+        logits = reviews.predict(model, tested.ids)
+        return {"accuracy": train.accuracy(logits, tested.labels)}
 
+    loss = reviews.review_loss if classes else reviews.soft_review_loss
     inputs = lambda batch: tuple(batch[:3])  # noqa: E731
-    return Recipe(model, batches, reviews.soft_review_loss, config, test, inputs=inputs)
+    return Recipe(model, batches, loss, config, test, inputs=inputs)
 
 
 def addition(*, seed: int = 0, batch_size: int = 256, **changes) -> Recipe:
@@ -243,51 +286,53 @@ def shakespeare(
         seed: of the weights and the places that windows are cut from.
         size: "tiny", the chapter's; "small", 11 million weights; "base", GPT-2 with 124 million,
             which reads byte pairs.
-        source: the user's own texts, for `token_files.open_tokens`.
+        source: "wikipedia" or "austen", or the user's own texts for `token_files.open_tokens`.
         changes: other values for the `FitConfig`, e.g. `steps=2000`.
     """
-    row = pick(GPTS, size)
+    row = pick(GPTS, size, batch_size)
     length, pieces = row.data["length"], row.data.get("pieces")
-    if source is None:
-        tokens = _plays(pieces)
+    if name := shipped(source, BOOKS):
+        tokens = _book(name, pieces)
     elif isinstance(source, list | tuple):
         nothing = torch.empty(0)
         tokens = token_files.Tokens(token_files.dictionary_of(source, pieces), nothing, nothing)
     else:
         tokens = token_files.open_tokens(source, pieces)
+    if len(tokens.train) and len(tokens.test) <= length:
+        raise ValueError(
+            f"--data is {source}, a text of {len(tokens.train) + len(tokens.test)} symbols; needed "
+            f"are {10 * length + 10}, since the last tenth is for testing"
+        )
     config = one_cycle(seed, changes, **row.training)
     runtime.seed_everything(seed)
     model = GPT(row.make(pieces or len(tokens.dictionary), length))
-    batch_size = row.batch_size if batch_size is None else batch_size
-    options = {"length": length, "batch_size": batch_size, "seed": seed}
-    windows = characters.WindowBatches if source is None else token_files.MappedWindows
+    options = {"length": length, "batch_size": row.batch_size, "seed": seed}
+    windows = characters.WindowBatches if name else token_files.MappedWindows
     if len(tokens.train):
         batches = windows(tokens.train, **options)
     else:  # one batch to see the shapes by
         batches = [(torch.zeros(2, length, dtype=torch.int64),)]
 
     def test(model: nn.Module) -> dict[str, float]:
-        if size == "tiny" and source is None:
+        if size == "tiny" and name:
             return {"held-out loss": characters.held_out_loss(model, tokens.test, length)}
         together = max(1, 2**14 // length) if pieces is None else 4  # logits of pieces are wide
         counted = tokens.test[:COUNTED]
         losses = characters.losses_by_symbol(model, counted, length, together)
         return {"held-out loss": losses.mean().item()}
 
-    return Recipe(
-        model,
-        batches,
-        gpt_loss,
-        config,
-        test,
-        names=() if source is None else token_files.names_of(tokens.dictionary),
-        predict=answers.write_on(tokens.dictionary),
-    )
+    names = () if source is None else token_files.names_of(tokens.dictionary)
+    answer = answers.write_on(tokens.dictionary)
+    return Recipe(model, batches, gpt_loss, config, test, names=names, predict=answer)
 
 
-def _plays(pieces: int | None) -> token_files.Tokens:
-    """The course's own plays as characters, or as byte pairs."""
-    text = data.load("shakespeare")
+def _book(name: str, pieces: int | None) -> token_files.Tokens:
+    """A set of the course as characters, or as byte pairs."""
+    text = data.load(name)
+    if not isinstance(text, data.Text):
+        documents = [("\n\n".join(document.paragraphs), document.test) for document in text]
+        parts = ([text for text, test in documents if test == part] for part in (False, True))
+        text = data.Text(*map("\n\n".join, parts))
     if pieces is None:
         dictionary = characters.Dictionary.build(text.train, text.test)
     else:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from course_lib import average_precision, folders, runtime, train, unet
 from course_lib.average_precision import Detections, Objects
-from course_lib.recipes.recipe import Recipe, scale_pixels
+from course_lib.recipes.recipe import Recipe, scale_images, scale_pixels
 
 TOGETHER = 16  # test pictures
 SURE = 0.3  # scores below it are not worth telling
@@ -32,16 +32,15 @@ def segmentation(
 
     def test(model: nn.Module) -> dict[str, float]:
         counts = torch.zeros(len(classes), len(classes), dtype=torch.int64)
-        for images, masks in own.test.batches(TOGETHER, shuffle=False):
+        for images, masks in own.test.in_order(TOGETHER):
             logits = train.predict(model, scale_pixels(images))  # -> (N, classes, side, side)
             counts += unet.confusion(logits.argmax(1), masks, len(classes))
         return {"mean IoU": unet.iou(counts).nanmean().item()}
 
     runtime.seed_everything(config.seed)
-    mask = torch.zeros(2, side, side, dtype=torch.int64)
-    batches = _batches(own, batch_size, config.seed, side, mask)
-    model, answer = make(classes=len(classes)), paint(classes, side)
-    return Recipe(model, batches, loss, config, test, names=classes, predict=answer)
+    batches = _batches(own, batch_size, config.seed, side, torch.zeros(2, side, side).long())
+    answers = {"names": classes, "predict": paint(classes, side)}
+    return Recipe(make(classes=len(classes)), batches, loss, config, test, **answers)
 
 
 def detection(
@@ -58,33 +57,33 @@ def detection(
 
     def test(model: nn.Module) -> dict[str, float]:
         device, found, there = next(model.parameters()).device, [], []
-        for start, batch in enumerate(own.test.batches(TOGETHER, shuffle=False)):
+        for start, batch in enumerate(own.test.in_order(TOGETHER)):
             images, boxes, labels = batch
-            parts = detect(model, scale_pixels(images.to(device)))
+            parts = Detections(*(p.cpu() for p in detect(model, scale_pixels(images.to(device)))))
             objects = average_precision.objects_of(boxes, labels)
             for rows, part in ((found, parts), (there, objects)):
-                rows.append(part._replace(images=part.images.cpu() + start * TOGETHER))
-        found = Detections(
-            *(torch.cat([part.cpu() for part in row]) for row in zip(*found, strict=True))
-        )
-        there = Objects(*map(torch.cat, zip(*there, strict=True)))
+                rows.append(part._replace(images=part.images + start * TOGETHER))
+        columns = [map(torch.cat, zip(*rows, strict=True)) for rows in (found, there)]
+        found, there = Detections(*columns[0]), Objects(*columns[1])
         scores = average_precision.coco_map(found, there, len(classes))
         return {"mAP@0.5": scores["map_50"], "mAP": scores["map"]}
 
     runtime.seed_everything(config.seed)
     nothing = torch.zeros(2, 1, 4), torch.full((2, 1), -1)
     batches = _batches(own, batch_size, config.seed, side, *nothing)
-    model, answer = make(classes=len(classes)), point_out(detect, classes, side)
-    return Recipe(model, batches, loss, config, test, names=classes, predict=answer)
+    answers = {"names": classes, "predict": point_out(detect, classes, side)}
+    return Recipe(make(classes=len(classes)), batches, loss, config, test, **answers)
 
 
-def paint(classes: Sequence[str], side: int) -> Callable[[nn.Module, str], str]:
+def paint(classes: Sequence[str], side: int, grey: bool = False) -> Callable[[nn.Module, str], str]:
     """`Recipe.predict` of a U-Net: a picture's file -> which class has which share of it."""
 
     def answer(model: nn.Module, path: str) -> str:
         """Write the mask beside the picture."""
-        image, (width, height) = folders.open_picture(Path(path), side)
+        image, (width, height) = folders.open_picture(Path(path), side, grey)
         logits = train.predict(model, scale_pixels(image[None]))
+        if logits.shape[1] == 1:  # yes or no
+            logits = torch.cat([-logits, logits], dim=1)  # -> (1, 2, side, side)
         mask = F.interpolate(logits, size=(height, width), mode="bilinear")[0].argmax(0)  # (H, W)
         target = Path(path).with_suffix(".mask.png")
         if target.exists():
@@ -130,8 +129,4 @@ def _batches(own: folders.Pictures | None, batch_size: int, seed: int, side: int
     """Those to train on; without data, one batch to see the shapes by."""
     if own is None:
         return [(torch.zeros(2, 3, side, side), *rest)]
-
-    def transform(batch: tuple[Tensor, ...], _: torch.Generator) -> tuple[Tensor, ...]:
-        return scale_pixels(batch[0]), *batch[1:]
-
-    return own.train.batches(batch_size, seed, transform=transform)
+    return own.train.batches(batch_size, seed, transform=scale_images)

@@ -1,12 +1,13 @@
 """What a recipe is, and what the recipes share."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib import train
+from course_lib import data, train
 from course_lib.batches import Batch
 
 
@@ -52,11 +53,38 @@ class Size:
     data: dict[str, object] = field(default_factory=dict)
 
 
-def pick(sizes: dict[str, Size], size: str) -> Size:
-    """The row called `size`."""
+def pick(sizes: dict[str, Size], size: str, batch_size: int | None) -> Size:
+    """The row called `size`, with another `batch_size` if there is one."""
     if size not in sizes:
         raise ValueError(f"size is {size!r}; allowed are {', '.join(sizes)}")
-    return sizes[size]
+    row = sizes[size]
+    return row if batch_size is None else replace(row, batch_size=batch_size)
+
+
+def shipped(source: object, sets: Sequence[str]) -> str | None:
+    """Which of `sets`, data of the course that a recipe can learn, `source` means: the first one
+    for None, the one of that name for its name, and None for names of classes and for paths.
+
+    Raises:
+        ValueError: a name that is no set here and no path, or that is both.
+    """
+    if source is None:
+        return sets[0]
+    if not isinstance(source, str):
+        return None
+    there = Path(source).exists()
+    if source in sets:
+        if there:
+            raise ValueError(
+                f"--data is {source}, a set of the course and also a path here; ./{source} means "
+                "the path, and the set has its name to itself in another folder"
+            )
+        return source
+    if there:
+        return None
+    kind = "a set of the course for another recipe" if source in data.LOADERS else "no path"
+    allowed = f"a path of your own files, or the name of a set: {', '.join(sets)}"
+    raise ValueError(f"--data is {source}, {kind}; allowed is {allowed}")
 
 
 def one_cycle(seed: int, changes: dict[str, object], **values: object) -> train.FitConfig:
@@ -68,6 +96,11 @@ def one_cycle(seed: int, changes: dict[str, object], **values: object) -> train.
 def scale_pixels(images: Tensor) -> Tensor:
     """uint8 0 .. 255 -> float32 0 .. 1, same shape."""
     return images.float() / 255
+
+
+def scale_images(batch: tuple[Tensor, ...], _: object = None) -> tuple[Tensor, ...]:
+    """A batch whose first part is images, as `Batches`' transform."""
+    return scale_pixels(batch[0]), *batch[1:]
 
 
 def classification_loss(

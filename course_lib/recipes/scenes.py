@@ -3,13 +3,22 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from course_lib import augment_masks, average_precision, data, runtime, train
 from course_lib.recipes import own
-from course_lib.recipes.recipe import Recipe, Size, one_cycle, pick, scale_pixels
+from course_lib.recipes.recipe import (
+    Recipe,
+    Size,
+    one_cycle,
+    pick,
+    scale_images,
+    scale_pixels,
+    shipped,
+)
 from course_lib.scenes import CLASSES, SceneConfig, SceneMaker, Scenes
 from course_lib.ssd import SSD, SSDConfig, ssd_loss  # `ssd` is a recipe here
 from course_lib.ssd import detect as ssd_detect
@@ -27,6 +36,7 @@ from course_lib.yolo import detect as yolo_detect
 # Chapter 07 tells how Muon moves matrices, and kernels are matrices to it.
 ON_SCENES = {"optimizer": "muon", "learning_rate": 0.02, "weight_decay": 0.1, "warmup": 0.1}
 ON_SCENES |= {"channels_last": True}
+SETS = ("photo_scenes",)
 TRAINING_SCENES = 8_000
 TEST_SCENES = 500  # of each kind
 CHANNELS = (32, 96, 128, 128)  # of a detector's backbone
@@ -50,13 +60,23 @@ def _make_yolo(classes: int, channels: tuple[int, ...] = CHANNELS, **config) -> 
     return YOLO(YoloConfig(classes, cells=3, loss="modern", **config), channels)
 
 
-def _make_ssd(classes: int, side: int, channels: tuple[int, ...] = CHANNELS) -> SSD:
-    sizes = tuple(tuple(s * side / ANCHORS.size for s in level) for level in ANCHORS.sizes)
-    config = replace(ANCHORS, classes=classes, size=side, sizes=sizes)
-    return SSD(config, Backbone(channels))
+def _make_ssd(
+    classes: int, side: int, channels: tuple[int, ...] = CHANNELS, config: SSDConfig = ANCHORS
+) -> SSD:
+    sizes = tuple(tuple(s * side / config.size for s in level) for level in config.sizes)
+    return SSD(replace(config, classes=classes, size=side, sizes=sizes), Backbone(channels))
 
 
-WIDE, WIDER = (64, 128, 192, 256), (128, 256, 512, 1024)
+# SSD300: 8,732 anchors on maps of 38, 19, 10, 5, 3 and 1 places. Scales as in torchvision.
+SCALES = (21, 45, 99, 153, 207, 261, 315)
+FEW, MORE = (1, 2, 1 / 2), (1, 2, 1 / 2, 3, 1 / 3)
+ANCHORS_300 = SSDConfig(
+    size=300,
+    strides=(8, 16, 32, 64),
+    sizes=tuple((s, (s * above) ** 0.5) for s, above in pairwise(SCALES)),
+    ratios=(FEW, MORE, MORE, MORE, FEW, FEW),
+)
+WIDE = (64, 128, 192, 256)
 LONG = {"steps": 20_000, **ON_SCENES, "learning_rate": 0.005}
 UNETS = {
     "tiny": Size(
@@ -73,7 +93,12 @@ YOLOS = {
         _make_yolo, 32, {"steps": 550} | ON_SCENES | {"learning_rate": 0.03}, {"side": 96}
     ),
     "small": Size(partial(_make_yolo, channels=WIDE, stride=16), 16, LONG, {"side": 256}),
-    "base": Size(partial(_make_yolo, channels=WIDER, stride=32, boxes=2), 64, LONG, {"side": 448}),
+    "base": Size(  # 7 x 7 cells
+        partial(_make_yolo, channels=(192, 512, 1024, 1024, 1024), stride=64, boxes=2),
+        64,
+        LONG,
+        {"side": 448},
+    ),
 }
 SSDS = {
     "tiny": Size(
@@ -83,8 +108,12 @@ SSDS = {
         {"side": 96},
     ),
     "small": Size(partial(_make_ssd, side=256, channels=WIDE), 16, LONG, {"side": 256}),
-    # The paper has 300 pixels; strides of 32 want a multiple of them.
-    "base": Size(partial(_make_ssd, side=320, channels=WIDER), 32, LONG, {"side": 320}),
+    "base": Size(
+        partial(_make_ssd, side=300, channels=(128, 256, 512, 1024, 512), config=ANCHORS_300),
+        32,
+        LONG,
+        {"side": 300},
+    ),
 }
 
 
@@ -116,11 +145,10 @@ def unet(
         source: the user's own pictures and masks, for `folders.masks`.
         changes: other values for the `FitConfig`, e.g. `steps=2000`.
     """
-    row = pick(UNETS, size)
+    row = pick(UNETS, size, batch_size)
     config = one_cycle(seed, changes, **row.training)
-    batch_size = row.batch_size if batch_size is None else batch_size
-    if source is not None:
-        side = row.data["side"]
+    batch_size, side = row.batch_size, row.data["side"]
+    if not shipped(source, SETS):
         return own.segmentation(row.make, _segmentation_loss, config, batch_size, source, side)
     scenes = training_scenes()
     runtime.seed_everything(seed)
@@ -131,18 +159,21 @@ def unet(
         return scale_pixels(images), mask.long()
 
     def test(model: nn.Module) -> dict[str, float]:
-        kinds = test_scenes().items()
-        return {
-            f"{kind} {name}": value
-            for kind, scenes in kinds
-            for name, value in segmentation_scores(model, scenes).items()
-        }
+        return _by_kind(partial(segmentation_scores, model))
 
     batches = train.Batches(
         scenes.images, scenes.mask, batch_size=batch_size, seed=seed, transform=transform
     )
     answer = own.paint(("nothing", *CLASSES), SceneConfig.size)
     return Recipe(model, batches, _segmentation_loss, config, test, predict=answer)
+
+
+def _by_kind(measure: Callable[[Scenes], dict[str, float]]) -> dict[str, float]:
+    return {
+        f"{kind} {name}": value
+        for kind, scenes in test_scenes().items()
+        for name, value in measure(scenes).items()
+    }
 
 
 def segmentation_scores(model: nn.Module, scenes: Scenes) -> dict[str, float]:
@@ -180,7 +211,8 @@ def brain(*, seed: int = 0, batch_size: int = 4, **changes) -> Recipe:
         seed=seed,
         transform=transform,
     )
-    return Recipe(UNet(1, 1, stem=2), batches, _yes_or_no_loss, config, test)
+    answer = own.paint(("other", "brain"), 256, grey=True)
+    return Recipe(UNet(1, 1, stem=2), batches, _yes_or_no_loss, config, test, predict=answer)
 
 
 def yolo(
@@ -196,9 +228,9 @@ def yolo(
     Args:
         size, source: as for `unet`; the pictures with boxes, for `folders.boxes`.
     """
-    row = pick(YOLOS, size)
+    row = pick(YOLOS, size, batch_size)
     config = one_cycle(seed, changes, **row.training)
-    return _on_scenes(row, yolo_loss, yolo_detect, config, batch_size, source)
+    return _on_scenes(row, yolo_loss, yolo_detect, config, source)
 
 
 def ssd(
@@ -214,9 +246,9 @@ def ssd(
     Args:
         size, source: as for `unet`; the pictures with boxes, for `folders.boxes`.
     """
-    row = pick(SSDS, size)
+    row = pick(SSDS, size, batch_size)
     config = one_cycle(seed, changes, **row.training)
-    return _on_scenes(row, ssd_loss, ssd_detect, config, batch_size, source)
+    return _on_scenes(row, ssd_loss, ssd_detect, config, source)
 
 
 def crowns(*, seed: int = 0, batch_size: int = 4, **changes) -> Recipe:
@@ -239,7 +271,8 @@ def crowns(*, seed: int = 0, batch_size: int = 4, **changes) -> Recipe:
     batches = train.Batches(
         *crown_tiles("train"), batch_size=batch_size, seed=seed, transform=_turn_tiles
     )
-    return Recipe(model, batches, ssd_loss, config, test)
+    answer = own.point_out(ssd_detect, ("tree",), CROWNS.size)
+    return Recipe(model, batches, ssd_loss, config, test, predict=answer)
 
 
 def crown_tiles(split: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -256,12 +289,11 @@ def _on_scenes(
     loss: train.Loss,
     detect: Callable,
     config: train.FitConfig,
-    batch_size: int | None,
     source: own.Source | None,
 ) -> Recipe:
     """A detector's recipe on photo scenes; its batches are images, boxes and labels."""
-    batch_size, side = row.batch_size if batch_size is None else batch_size, row.data["side"]
-    if source is not None:
+    batch_size, side = row.batch_size, row.data["side"]
+    if not shipped(source, SETS):
         return own.detection(row.make, loss, detect, config, batch_size, source, side)
     if side != SceneConfig.size:
         raise ValueError(f"the scenes have {SceneConfig.size} pixels a side; {side} need --data")
@@ -270,12 +302,7 @@ def _on_scenes(
     model = row.make(classes=len(CLASSES))
 
     def test(model: nn.Module) -> dict[str, float]:
-        kinds = test_scenes().items()
-        return {
-            f"{kind} {name}": value
-            for kind, scenes in kinds
-            for name, value in detection_scores(model, detect, scenes).items()
-        }
+        return _by_kind(partial(detection_scores, model, detect))
 
     batches = train.Batches(
         scenes.images,
@@ -283,7 +310,7 @@ def _on_scenes(
         scenes.labels,
         batch_size=batch_size,
         seed=config.seed,
-        transform=_scale_images,
+        transform=scale_images,
     )
     answer = own.point_out(detect, CLASSES, side)
     return Recipe(model, batches, loss, config, test, predict=answer)
@@ -311,11 +338,6 @@ def _segmentation_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor
 def _yes_or_no_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     images, mask = batch
     return binary_cross_entropy(model(images), mask)
-
-
-def _scale_images(batch: tuple[Tensor, ...], _: torch.Generator) -> tuple[Tensor, ...]:
-    images, *rest = batch
-    return scale_pixels(images), *rest
 
 
 def _turn_tiles(batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:

@@ -1,20 +1,24 @@
 """The training runs of chapters 06 and 07, on sequences of symbols and of words."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from torch import nn
 
-from course_lib import decoding, runtime, translations
+from course_lib import decoding, runtime, token_files, translations
 from course_lib.attention import TransformerConfig
 from course_lib.bleu import bleu
 from course_lib.recipes import answers
-from course_lib.recipes.recipe import Recipe, one_cycle
+from course_lib.recipes.recipe import Recipe, one_cycle, shipped
 from course_lib.seq2seq import GRUTranslator, TransformerTranslator, translation_loss
-from course_lib.text import SentenceBatches
+from course_lib.text import SPECIAL, SentenceBatches, Vocabulary
 
 # Most words are matrices here, and Muon moves matrices better: chapter 07 tells how.
 TRANSLATING = {"optimizer": "muon", "learning_rate": 0.01, "weight_decay": 0.1, "warmup": 0.1}
 LONGEST = 24  # tokens of a translation; the longest in the data has 23, END included
+OWN_LONGEST = 80  # of the user's own
 
 
 def number_words(*, seed: int = 0, batch_size: int = 128, **changes) -> Recipe:
@@ -39,19 +43,38 @@ def number_words(*, seed: int = 0, batch_size: int = 128, **changes) -> Recipe:
     return _on_sentences(task, model, config, batch_size, test, smoothing=0.0)
 
 
-def dialogue(*, seed: int = 0, batch_size: int = 128, dropout: float = 0.0, **changes) -> Recipe:
+def dialogue(
+    *,
+    seed: int = 0,
+    batch_size: int = 128,
+    dropout: float = 0.0,
+    source: str | Path | Sequence[str] | None = None,
+    **changes,
+) -> Recipe:
     """Chapter 07: a small Transformer translates lines of dialogue; arguments as for
-    `number_words`, and the dropout of the Transformer."""
-    task = translations.dialogue()
+    `number_words`.
+
+    Args:
+        dropout: of the Transformer.
+        source: a file of the user's own sentences, a line each, with a TAB and the translation; or
+            only the words of both languages, to build the model.
+    """
+    if shipped(source, ("english_french",)):
+        task, longest = translations.dialogue(), LONGEST
+    else:
+        task, longest = _own_task(source), OWN_LONGEST
     config = one_cycle(seed, changes, steps=450, **TRANSLATING | {"learning_rate": 0.007})
     runtime.seed_everything(seed)
     sizes = TransformerConfig(width=128, heads=4, layers=2, hidden=256, dropout=dropout)
     model = TransformerTranslator(len(task.english), len(task.french), sizes, tie=True)
 
     def test(model: nn.Module) -> dict[str, float]:
-        return {"BLEU": bleu(_translate(task, model), task.test.french)}
+        found = decoding.greedy(model, task.test.source, longest).ids
+        return {"BLEU": bleu([task.text(ids) for ids in found], task.test.french)}
 
-    return _on_sentences(task, model, config, batch_size, test, smoothing=0.1)
+    recipe = _on_sentences(task, model, config, batch_size, test, 0.1, longest)
+    words = (*task.english.tokens, *task.french.tokens)
+    return recipe if source is None else replace(recipe, names=words)
 
 
 def dialogue_long(*, steps: int = 1150, dropout: float = 0.1, **options) -> Recipe:
@@ -59,22 +82,24 @@ def dialogue_long(*, steps: int = 1150, dropout: float = 0.1, **options) -> Reci
     return dialogue(steps=steps, dropout=dropout, **options)
 
 
-def _translate(task: translations.Translations, model: nn.Module) -> list[str]:
-    found = decoding.greedy(model, task.test.source, LONGEST)
-    return [task.text(ids) for ids in found.ids]
+def _own_task(source: str | Path | Sequence[str]) -> translations.Translations:
+    """Pairs of the user's own, or two sentences of the same words."""
+    if isinstance(source, list | tuple):
+        cut = source.index(SPECIAL[0], 1)  # each language's words begin with the special tokens
+        words = [side[len(SPECIAL) :] for side in (source[:cut], source[cut:])]
+        parts = dict.fromkeys(("train", "test"), [(" ".join(side),) for side in words])
+        fields = translations.fields_of(parts)
+        fields |= dict(zip(("english", "french"), map(Vocabulary, words), strict=True))
+    else:
+        train, test = (tuple(zip(*part, strict=True)) for part in token_files.open_pairs(source))
+        fields = translations.fields_of({"train": train, "test": test}, min_count=2)
+    return translations.Translations(**fields, validation=fields["test"])
 
 
-def _on_sentences(task, model, config, batch_size, test, smoothing) -> Recipe:
+def _on_sentences(task, model, config, batch_size, test, smoothing, longest=LONGEST) -> Recipe:
     batches = SentenceBatches(
         task.train.source, task.train.target, batch_size=batch_size, seed=config.seed
     )
     loss = partial(translation_loss, smoothing=smoothing)
-    return Recipe(
-        model,
-        batches,
-        loss,
-        config,
-        test,
-        predict=answers.translate(task, LONGEST),
-        inputs=lambda batch: (batch[0], batch[1][:, :-1]),
-    )
+    answer, inputs = answers.translate(task, longest), lambda batch: (batch[0], batch[1][:, :-1])
+    return Recipe(model, batches, loss, config, test, predict=answer, inputs=inputs)

@@ -37,7 +37,10 @@ def load(
         raise ValueError(
             f"--weights is {path}, which is no file; allowed is what train --save wrote"
         )
-    state = checkpoints.load(path)
+    try:
+        state = checkpoints.load(path)
+    except Exception:  # torch has many, for a file of another kind
+        state = {}
     if "weights" not in state:
         kind = "a checkpoint of a run" if "optimizer" in state else "no trained model"
         raise ValueError(f"--weights is {path}, {kind}; allowed is what train --save wrote")

@@ -15,6 +15,7 @@ from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 from torch import Tensor
 
@@ -252,10 +253,22 @@ def _draw_history(axes: Sequence[Axes], history: History) -> dict[str, list[floa
     top.plot(history.loss, color=SKY, alpha=0.5, linewidth=1, label="each step")
     top.plot(smooth, color=BLUE, label="mean of 20 steps")
     top.set(xlim=(0, history.steps), ylabel="loss (log scale)", yscale="log")
+    _label_log_axis(top)
     top.legend()
     bottom.plot(history.learning_rate, color=ORANGE)
     bottom.set(xlim=(0, history.steps), ylim=(0, None), ylabel="learning rate", xlabel="step")
     return {"loss": list(history.loss), "smooth": smooth}
+
+
+def _label_log_axis(ax: Axes) -> None:
+    """A few plain numbers on a y axis that spans little, where matplotlib labels one on another."""
+    low, high = ax.get_ylim()
+    if high > 100 * low:
+        return  # powers of ten, as usual
+    locator = MaxNLocator(4, steps=[1, 2, 5, 10]) if high < 6 * low else LogLocator(subs=(1, 2, 5))
+    ticks = [tick for tick in locator.tick_values(low, high) if low <= tick <= high]
+    ax.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _moving_mean(values: Sequence[float], window: int) -> list[float]:

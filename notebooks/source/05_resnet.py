@@ -114,6 +114,7 @@ report.equal("and the library's block is ours", block(x.clone()), y)
 images = torch.rand(16, 1, 28, 28, generator=generator)
 for layers in (8, 20, 110):
     runtime.seed_everything(0)
+    # No stage gets wider here, so that what goes in and what comes out can be compared.
     network = resnet.deep_resnet(layers, (8, 8, 8), pool=True, zero_init=True)
     maps = network.stem(images)  # (16, 8, 14, 14)
     out = network.stages(maps)  # through all blocks; two of them take every second pixel
@@ -189,8 +190,8 @@ for name, block in {
 # Stack blocks into four stages, put a large convolution and a pooling in front and a linear layer
 # behind, and you have the networks of the paper: ResNet-18 and 34 of basic blocks, ResNet-50 of
 # bottlenecks. Our `resnet` has the names and shapes of torchvision's, so weights trained elsewhere
-# fit, tensor by tensor. Equal names prove little. Equal logits, gradients and running statistics
-# in float64 prove that every stride, norm and shortcut is where it belongs.
+# fit, tensor by tensor. That the names agree says little. That logits, gradients and running
+# statistics agree in float64 says that every stride, norm and shortcut is where it belongs.
 
 # %%
 import torchvision
@@ -246,10 +247,13 @@ counts = {name: figures.work(make(), (3, 224, 224)) for name, make in sizes.item
 shares = figures.stacked(
     counts,
     "percent of the multiply-adds for an image of 224x224",
-    caption="Dark blue: the 3x3 convolutions. Orange and red: what the shortcuts cost.",
+    caption="At the left end the 3x3 convolutions, at the right end what the shortcuts cost: "
+    "projections, and then the sums.",
     alt="Three bars of shares. In ResNet-18 and 34 the 3x3 convolutions are nearly everything; in "
     "ResNet-50 the 1x1 convolutions take as large a share. Projections take a few percent.",
 )
+
+# %%
 main = {name: part["3×3"] for name, part in shares.items()}
 sums, paid = (
     {name: part[kind] for name, part in shares.items()} for kind in ("sums", "projections")
@@ -261,8 +265,6 @@ elif free:
     outcome_58 = "depends: sums are free, projections are not, and bottlenecks pay for 1x1 as well"
 else:
     outcome_58 = "false"
-
-# %%
 report.verdict(
     "5.8",
     "The 3x3 network is the cost, the shortcut is free",
@@ -275,7 +277,8 @@ report.verdict(
 
 # %% [markdown]
 # The additions are next to nothing. Three or four blocks of a network change the shape, and their
-# projections are what the shortcuts cost; with bottlenecks these join the widest maps there are.
+# projections are what the shortcuts cost. With bottlenecks they lead from one wide map to another,
+# and so they cost more.
 #
 # ## Why it works: the way back
 #
@@ -300,11 +303,13 @@ for name, layer in {
 # A product of fifty small numbers is nothing. With a shortcut each factor is $1 + F'$, and the
 # product contains the way on which every factor is 1: from the loss to the first layer, without
 # passing any weights. Nothing forbids that such a product *grows*, as in the second line; so the
-# branches should stay small beside the shortcut.
+# branches should stay small beside the shortcut. Where their slopes have both signs, as in the
+# third, they nearly cancel, and the product stays near 1.
 #
-# Real layers are no slopes. We take networks as they are before training, send a batch through,
-# and measure at each 3x3 convolution how large its gradient is beside its weights. Plain and
-# residual, with batch norm in both. In which direction do you expect the plain curve to go?
+# A real layer has not one slope but many. We take networks as they are before training, send a
+# batch through, and measure at each 3x3 convolution how large its gradient is beside its weights.
+# Plain and residual, with batch norm in both. In which direction do you expect the plain curve to
+# go?
 
 
 # %%
@@ -353,12 +358,13 @@ for kind, ratio in deep.items():
 report.holds("the plain gradient grows on its way back", deep["plain"] > 100 * deep["residual"])
 
 # %% [markdown]
-# It does not vanish. With batch norm it *explodes*: a norm divides by the spread of what it gets,
-# and on the way back it divides the gradient by the same number. Much of what comes out of a ReLU
-# is the same for all images; that is no spread, and so the number is small, and every layer makes
-# the gradient a little larger than it was. (Without batch norm the same plain networks lose their
-# gradient instead; try it.) Either way the first layers and the last ones do not learn at one and
-# the same learning rate.
+# It does not vanish. With batch norm it *explodes*. A norm divides what it gets by its spread, and
+# on the way back it divides the gradient by the same number. Behind a ReLU a good part of each
+# channel is alike for all images; what is alike adds to the size of the values, and nothing to
+# their spread. So the spread is small beside the values, and dividing by it makes the gradient a
+# little larger in every layer. (Without batch norm the same plain networks lose
+# their gradient instead. To see it, put `torch.nn.Identity()` in the place of each batch norm.)
+# Either way the first layers and the last ones do not learn at one and the same learning rate.
 #
 # **Does it stay so?** Claim: the shortcut keeps the gradient alive. We train networks of 44 layers
 # for an epoch of 2,500 images, three seeds, and measure again.
@@ -390,8 +396,8 @@ for kind in figures.KINDS:
 panels = {m: {kind: torch.stack(v) for kind, v in kinds.items()} for m, kinds in panels.items()}
 ratios = figures.gradients(
     panels,
-    caption="Left before, right after an epoch. Right, red: which layers of the plain network "
-    "get next to nothing? Blue: all layers of the residual one get about as much.",
+    caption="Left before, right after an epoch. Which layers of the plain network get next to "
+    "nothing on the right? All layers of the residual one get about as much.",
     alt="Left, the plain gradient is largest in the first layers. Right, it is far smaller in the "
     "first layers than in the last, while the residual gradient is nearly level.",
 )
@@ -437,16 +443,17 @@ by_depth = {
 depth_picker = widgets.explore(
     lambda layers: figures.depth_figure(depth.values("loss"), by_depth, layers),
     alt="Training loss of a plain and a residual network, beside what both know by depth.",
-    caption="Blue: residual, red: plain. Where the left panel's curves lie on each other, depth "
-    "does no harm yet. The bars are standard errors over the seeds.",
+    caption="Colours mean the same in all panels. Where the left panel's curves lie on each other, "
+    "depth does no harm yet. The bars are standard errors over the seeds.",
     layers=ipywidgets.Dropdown(options=layer_numbers, value=44, description="layers"),
 )
 
 # %%
+print("Percent of the training images that are right, residual minus plain:")
 for layers in layer_numbers:
     plain, residual = (by_depth["training images"][f"{layers} {k}"] for k in figures.KINDS)
     gap, noise = (residual - plain).mean(), (residual - plain).std() / len(plain) ** 0.5
-    report.value(f"{layers} layers, residual less plain", f"{gap:+.1f} ± {noise:.1f}", "points")
+    report.value(f"{layers} layers", f"{gap:+.1f} ± {noise:.1f}", unit="points")
 report.holds("at the largest depth the shortcut wins", bool(gap > 1))
 
 # %% [markdown]
@@ -483,6 +490,10 @@ drawn = ch02.grid(
 assert drawn["crop"] == [8, 1, 28, 28]
 
 # %% [markdown]
+# The flip turns no clothes into others. But a crop may cut off a sleeve, and a cut-out may cover
+# it: then a pullover looks like a T-shirt, and is still called a pullover. So shifts and squares
+# are kept small.
+#
 # > **mix-up**: train on $\lambda\,x_1 + (1 - \lambda)\,x_2$ with the labels in the same shares.
 #
 # The label is then a row of shares, one for each class, and cross entropy takes it as it takes a
@@ -491,6 +502,7 @@ assert drawn["crop"] == [8, 1, 28, 28]
 
 # %%
 draws = runtime.generator_for(5, 1)
+# With alpha 1 every share from 0 to 1 is as likely as any other; below 1 most are near 0 or 1.
 mixed, shares = augment.mix_up(sample, clothes.y_train[:8], draws, classes=10, alpha=1.0)
 short = [name.split("/")[0] for name in clothes.classes]
 names = [
@@ -537,9 +549,14 @@ print(f"parameters: {classics.parameters(network):,}")
 print(f"multiply-adds: {classics.multiply_adds(network, (1, 28, 28)):,}")
 
 # %% [markdown]
-# **How fast?** Two settings cost nothing but a word. bfloat16 halves the digits of the
-# multiplications; *channels last* stores an image pixel by pixel, all channels of a pixel side by
-# side, as fast convolutions want it. Which of the two gains more here, and do the gains multiply?
+# The stem halves its sides at once, for the first maps have the most places, and each place costs:
+# every layer behind it has a quarter of the work that it would have had. The second and the third
+# stage halve the sides again, and double the channels.
+#
+# **How fast?** Two settings cost nothing but a word. bfloat16 stores a number in half the bits, and
+# so multiplies with fewer digits; *channels last* stores an image pixel by pixel, all channels of
+# a pixel side by side, as fast convolutions want it. Which of the two gains more here, and do the
+# gains multiply?
 
 # %%
 import copy
@@ -575,6 +592,11 @@ for name, speed in speeds.items():
     report.value(name, f"{speed / slowest:.2f}", unit="times the first one's speed")
 
 # %% [markdown]
+# Compare the last number with the product of the two before it. As large: the gains multiply, what
+# one setting saves does not depend on the other. Smaller: there was less left for the second to
+# save, since work that neither of them touches takes its time as before. Which of the two gains
+# more is up to the hardware.
+#
 # Now the run, with the faster of them where the hardware has it. The loss is measured on images
 # that are changed at random; so it stays higher than it would on the images as they are.
 
@@ -590,6 +612,8 @@ curve = plot.training_curve(
     epoch=len(recipe.batches),
 )
 report.holds("the loss fell", curve["smooth"][-1] < curve["smooth"][0], trained=True)
+
+# %%
 seen = len(history.loss) * recipe.batches.batch_size
 report.value("Trained on", f"{seen / history.seconds:,.0f}", unit="images/s")
 accuracy = 100 * recipe.test(network)["accuracy"]
@@ -597,6 +621,9 @@ report.result("Accuracy on 10,000 new pictures", accuracy, "%", target=92.5, gat
 report.seconds("Training", history.seconds, target=60)
 
 # %% [markdown]
+# At first the learning rate is small, and with it each step: the loss waits until the rate has
+# risen. Then it falls fast, and from there on slowly.
+#
 # **What longer training gives.** The recipe `resnet_long` takes more than twice the steps. It lasts
 # minutes, so it was run once for each seed, and is only shown here. Both begin alike, with a
 # learning rate that rises and falls; one takes its time. Which of them will have the lower loss
@@ -620,6 +647,9 @@ report.seconds(
 )
 
 # %% [markdown]
+# The longer run lies lower half-way, too: its half holds more than twice the steps. But most of the
+# fall is behind both by then, and what is gained after that is gained slowly.
+#
 # **Colour, and another size.** Nothing in the network says 28 pixels: the mean over all places
 # takes any number of them. For CIFAR-10, photos of 32x32 in colour, change one line:
 #
@@ -627,8 +657,8 @@ report.seconds(
 # source = data.load("cifar10", download=True)
 # ```
 #
-# It is the only data set of the course that is fetched from the network, and only when asked for.
-# What of the network depends on the data? Two numbers:
+# It is the only data set that the course's own code fetches from the network, and only when asked
+# to. What of the network depends on the data? Two numbers:
 
 
 # %%
@@ -680,8 +710,8 @@ scores = {kind: [100 * r.double().mean().item() for r in found] for kind, found 
 # %%
 left_out = {kind: sum(values[1:]) / len(removable) for kind, values in scores.items()}
 for kind, values in scores.items():
-    report.value(f"{kind}: whole, and the mean without a block", f"{values[0]:.0f}",
-                 f"{left_out[kind]:.0f}", unit="% right")  # fmt: skip
+    report.value(f"{kind}, whole", f"{values[0]:.0f}", unit="% right")
+    report.value(f"{kind}, without a block, on average", f"{left_out[kind]:.0f}", unit="% right")
 lost = {kind: scores[kind][0] - left_out[kind] for kind in scores}
 report.holds("a block is missed more in a chain", lost["plain"] > lost["residual"], trained=True)
 
@@ -721,6 +751,9 @@ report.value("and without it most", clothes.classes[drop.index(max(drop))])
 report.holds("put back, everything is as before", right["plain"][0].equal(answers("plain")))
 
 # %% [markdown]
+# The work is not divided by class. Without a block some classes lose much, others nothing, and some
+# even gain; without another block, they are other classes. What is missing shifts the sum for all.
+#
 # **Where it fails.** Back to the network you trained: the surest of its wrong answers. Which would
 # you have got right?
 
@@ -750,7 +783,8 @@ report.holds("these four are more than their share", upper > 0.4, trained=True)
 #
 # ## Your turn
 #
-# **Exercise 5.1.** What a block costs: five numbers.
+# **Exercise 5.1.** What a block costs: five numbers. Biases and batch norms are not counted, nor,
+# in the first of them, the convolutions of shortcuts.
 
 # %%
 from course_lib.teaching.exercises import ch05
@@ -830,14 +864,20 @@ for question in ch05.QUIZZES:
 # *Improved regularization of convolutional neural networks with cutout*, 2017. H. Zhang, M. Cisse,
 # Y. Dauphin, D. Lopez-Paz: *mixup: beyond empirical risk minimization*, 2018.
 #
-# **Longer, larger, elsewhere.** The same training from the command line; longer; shared by two
-# processes:
+# **Longer, larger, elsewhere.** The same training from the command line, and longer; then ResNet-50
+# as in the paper, 224 pixels, on pictures of your own, on a GPU if there is one; the same on four
+# at once:
 #
 # ```
 # python -m course_lib train resnet
 # python -m course_lib train resnet_long
-# torchrun --nproc-per-node 2 -m course_lib train resnet_long
+# python -m course_lib train resnet --size base --data FOLDER --checkpoint resnet.run --resume
+# torchrun --nproc-per-node 4 -m course_lib train resnet --size base --data FOLDER
 # ```
+#
+# The folder holds a folder of pictures for each class, such as `pets/cat/1.jpg`. For a ResNet-18
+# on 128 pixels say `--size small`. [Beyond the notebook](../docs/beyond_the_notebook.md) tells
+# more.
 
 # %%
 clock.stop()

@@ -297,7 +297,7 @@ models = {
 
 
 # %%
-calls = dict.fromkeys(models, 0)  # of the decoder, for a whole batch
+calls = dict.fromkeys(models, 0)  # of the decoder, for a whole batch; a hook counts them
 for name, model in models.items():
     hook = (
         model.double()
@@ -320,14 +320,15 @@ report.verdict(
     "7.2",
     "Decoding is serial when training, too",
     outcome=outcome_72 if parallel and serial else "false" if parallel else "true",
-    evidence=f"calls of the decoder for {target.shape[1] - 1} words, the same logits: {calls}",
+    evidence=f"calls of the decoder for {target.shape[1] - 1} words, the same logits: "
+    + ", ".join(f"{name} {count}" for name, count in calls.items()),
 )
 
 # %% [markdown]
 # With teacher forcing one call gives what the steps give. Inside that call a GRU still walks along
 # the sentence, though in fast compiled code; a Transformer does not even do that, its mask keeps
-# the later words away. Only a decoder that needs what attention saw *before* it can take its next
-# step has to go word by word. When translating, all three have to: the next input does not exist
+# the later words away. Only a decoder that needs what attention saw in order to take its next step
+# has to go word by word. When translating, all three have to: the next input does not exist
 # yet.
 #
 # ## Attention between two sentences
@@ -475,8 +476,8 @@ curve = plot.training_curve(
 report.holds("the loss fell", curve["smooth"][-1] < curve["smooth"][0], trained=True)
 exact = 100 * recipe.test(number_model)["exact"]
 report.result("Numbers without a mistake, of 2,000 new ones", exact, "%", target=99.5, gate=98.0)
-report.seconds("Training", history.seconds, target=45)
 number_model.cpu()
+report.seconds("Training", history.seconds, target=45)
 
 # %% [markdown]
 # ## Look inside: the lines it drew
@@ -741,8 +742,8 @@ curve = plot.training_curve(
     epoch=len(line_recipe.batches),
 )
 report.holds("the loss fell", curve["smooth"][-1] < curve["smooth"][0], trained=True)
-report.seconds("Training", history.seconds, target=60)
 line_model.cpu()
+report.seconds("Training", history.seconds, target=60)
 
 # %% [markdown]
 # From the second epoch on every sentence has been seen before, and is easier for it: the loss no
@@ -787,9 +788,9 @@ report.holds("sacrebleu says the same", math.isclose(found.score, official, abs_
 
 # %% [markdown]
 # **What longer training gives.** The recipe `dialogue_long` takes more than twice the steps, and
-# dropout (chapter 03), since it sees each line more often. It lasts minutes, so it was run once for
-# each seed, and is only shown here. Which of the two will have the lower loss at its end? Mind the
-# dropout.
+# dropout (chapter 03), since it sees each line more often. It lasts minutes, so it was run
+# beforehand, with two seeds, and is only shown here. Which of the two will have the lower loss at
+# its end? Mind the dropout.
 
 # %%
 from course_lib.teaching import experiments
@@ -875,8 +876,7 @@ report.holds("unknown words cost more than a fifth", not_known < 0.8 * known, tr
 #
 # **Where does it look?** Names are the same in both languages. When the network writes one that
 # stands in the English line, does it look at it? Of all such cases in the test we count how often
-# the most looked-at word is that very name, and how often a word chosen at random (by lot) would
-# be.
+# the most looked-at word is that very name, and how often a word chosen at random would be.
 
 
 # %%
@@ -894,8 +894,9 @@ for row, ids in enumerate(ids_written):
             chances.append(read_words.count(word) / len(read_words))
 hit, chance = (100 * sum(values) / max(len(values), 1) for values in (hits, chances))
 report.value("Words that stand in both lines", len(hits))
-report.value("of them looked at most", f"{hit:.0f} %, by lot {chance:.0f}", unit="%")
-report.holds("far more often than by lot", hit > 1.5 * chance, trained=True)
+report.value("of them looked at most", f"{hit:.0f}", unit="%")
+report.value("a word chosen at random would be", f"{chance:.0f}", unit="%")
+report.holds("far more often than at random", hit > 1.5 * chance, trained=True)
 
 # %% [markdown]
 # These are the weights of the last layer, the mean of its four heads. They are less tidy than those

@@ -35,8 +35,8 @@ print(f"square windows of {len(SIDES)} sizes: {windows:,}; cells of the grid bel
 # **When you are through you can** convert and compare boxes, spread a label list over a grid, write
 # down the loss in its parts, turn a grid of numbers into a list of objects, remove duplicates by
 # hand, compute average precision, and say what a detector is bad at. It takes about three hours to
-# read and try; the code runs within two minutes. You need chapters 02, 04 and 05, and the IoU of
-# chapter 10.
+# read and try; the code runs within two minutes. You need chapters 02, 04 and 05, and from chapter
+# 10 the IoU and the *scenes*: cut-outs of six classes, pasted into photos.
 #
 # ## Build it: boxes
 #
@@ -81,16 +81,15 @@ many, others = (each.boxes[each.labels >= 0] for each in (scenes, others))
 table = torch.tensor([[iou(a, b) for b in others.tolist()] for a in many[:40].tolist()])
 report.equal("as the library's", table, boxes.iou_matrix(many[:40], others), atol=1e-6)
 report.equal("as torchvision's", boxes.iou_matrix(many, others), ops.box_iou(many, others))
-giou = boxes.giou_matrix(many, others)
-wanted = ops.generalized_box_iou(many, others)
-report.equal("GIoU as torchvision's", giou, wanted, rtol=1e-4, atol=1e-6)
 
 # %% [markdown]
-# Two more scores come with it, and below you can see why. Drag the yellow box:
+# IoU has two relatives, GIoU and CIoU. What they are for you can find out before you read how they
+# are made. Move the yellow box:
 #
 # - Push it away from the blue one until they no longer touch, and farther. Which bars still move?
 # - Make both equal (x 30, y 30, width 40, height 30). What do the three say?
-# - Put it into the middle of the blue box, small. Which score is far below the IoU, or is none?
+# - Put it, small, into the middle of the blue box, then into a corner. Which score sees a
+#   difference?
 
 # %%
 overlap_explorer = widgets.explore(
@@ -109,9 +108,11 @@ for name, place in {"near": (75, 30), "far": (79, 30), "equal": (30, 30)}.items(
 
 # %% [markdown]
 # Boxes that do not touch all have IoU 0, near or far: as a loss it could not say where to go.
-# **Generalised IoU** takes away the share of the hull (the dotted frame) that neither box covers.
-# **Complete IoU** takes away the distance of the centres and the difference in shape. Both go on
-# falling. (Of a small box inside a larger one the hull is the larger one: GIoU is the IoU.)
+# **Generalised IoU** (GIoU) is the IoU less the share of the hull, the dotted frame, that neither
+# box covers. **Complete IoU** (CIoU) is the IoU less a term for the distance of the centres and one
+# for the difference in shape. Both go on falling when the boxes part. Inside the blue box the hull
+# is the blue box itself and GIoU is the IoU, wherever yellow lies; only CIoU tells the middle from
+# the corner.
 
 # %%
 curves = figures.overlap_curves(
@@ -125,13 +126,15 @@ report.holds("beyond it IoU has no slope", len(set(curves["IoU"][apart:])) == 1)
 for name in ("GIoU", "CIoU"):
     falls = all(a > b for a, b in zip(curves[name], curves[name][1:], strict=False))
     report.holds(f"{name} falls all the way", falls)
+giou, theirs = boxes.giou_matrix(many, others), ops.generalized_box_iou(many, others)
+report.equal("GIoU as torchvision's", giou, theirs, rtol=1e-4, atol=1e-6)
 
 # %% [markdown]
 # ## Build it: what each cell should say
 #
 # A picture of 96x96 pixels in cells of 8x8 gives a grid of 12 by 12. For each cell the network
-# gives x, y, w, h, a confidence, and a score for each of 6 classes. What shape has the answer for
-# one picture?
+# gives x, y, w, h, a confidence, and a score for each of 6 classes. What is the shape of the answer
+# for one picture?
 #
 # > **confidence (of a cell)**: how sure the network is that the centre of an object lies in it.
 #
@@ -154,7 +157,7 @@ for box, label in zip(scenes.boxes[number][there], scenes.labels[number][there],
     numbers = " ".join(f"{value:.2f}" for value in place)
     print(f"{CLASSES[label]:<9} row {row:>2} column {column:>2}:  {numbers}")
 
-paper = yolo.YoloConfig(classes=6, stride=8)
+paper = yolo.YoloConfig(classes=6, stride=8)  # one cell an object, as in the paper
 target = yolo.encode(scenes.boxes, scenes.labels, paper, size, size)  # (200, 12, 12, 11)
 report.equal("the grid as the library's", grid, target[number], atol=1e-6)
 print("shape of one grid:", tuple(grid.shape))
@@ -170,8 +173,8 @@ wide = yolo.encode(scenes.boxes, scenes.labels, near, size, size)  # (200, 12, 1
 counts = figures.answering(
     figures.scene_panel(scenes, number),
     {"one cell": target[number], "three cells": wide[number]},
-    caption="White points are centres. A coloured cell answers for the object of its colour.",
-    alt="The same scene twice under a grid of 12 by 12. Left, one coloured cell for each object; "
+    caption="White points are centres. A framed cell answers for the object of its colour.",
+    alt="The same scene twice under a grid of 12 by 12. Left, one framed cell for each object; "
     "right, three, the two others beside and above or below it.",
 )
 print(counts)
@@ -180,7 +183,8 @@ report.holds("three times as many cells, here", counts["three cells"] == 3 * cou
 # %% [markdown]
 # Two centres in one cell are a problem, for a cell has room for one object only: the later one
 # takes it, the other is lost. Guess: of 1,000 objects, how many are lost with 12, 6 and 3 cells to
-# a side?
+# a side? What is not lost can be read back exactly, and that is worth a test, in the cell after:
+# spread, read, compare.
 
 # %%
 for stride in (8, 16, 32):
@@ -189,12 +193,9 @@ for stride in (8, 16, 32):
     share = 1000 * missing / (scenes.labels >= 0).sum()
     report.value(f"{size // stride:>2} x {size // stride:<2} cells: lost of 1,000", f"{share:.0f}")
 
-# %% [markdown]
-# And what is not lost can be read back exactly. That is worth a test: spread, read, compare.
-
 # %%
 read = yolo.detections(target, paper, confidence=0.5, threshold=1.0)
-real = objects_of(scenes.boxes, scenes.labels)
+real = objects_of(scenes.boxes, scenes.labels)  # all objects of all scenes, as one list
 missing = int(yolo.lost(scenes.boxes, scenes.labels, paper, size, size).sum())
 report.holds("all the others come back", len(read.boxes) == len(real.boxes) - missing)
 best = boxes.iou_matrix(read.boxes, real.boxes)
@@ -217,7 +218,6 @@ for count in (1, 2):
     print(f"B = {count}:", tuple(raw.shape))
 levels = model.backbone(torch.rand(2, 3, 96, 96))
 print("levels:", [tuple(level.shape) for level in levels])
-print(f"parameters: {sum(p.numel() for p in model.parameters()):,}")
 
 # %% [markdown]
 # These raw numbers can be anything. A sigmoid brings x, y, w, h and the confidence between 0 and 1,
@@ -229,8 +229,10 @@ print(f"parameters: {sum(p.numel() for p in model.parameters()):,}")
 # 2. **Confidence**: 1 where an object is, 0 where none is. The empty ones are many, and weigh half.
 # 3. **Class**: again only where an object is.
 #
-# The paper squares all errors, and takes roots of w and h first: that an error of two pixels should
-# count more in a small box. By hand for our scene and an untrained network:
+# The paper squares all errors, and takes roots of w and h first, so that an error of two pixels
+# counts more in a small box. The box counts five times, for otherwise the many confidences would
+# drown it. (Where we ask for a confidence of 1, the paper asks for the IoU of the predicted box.)
+# By hand for our scene and an untrained network:
 
 # %%
 runtime.seed_everything(0)
@@ -258,15 +260,16 @@ for part, value in by_hand.items():
 # With B > 1 only one of a cell's boxes learns the object: the one that already fits it best, by
 # IoU. It is called *responsible*; the others are told that they have none.
 #
-# For training below we take what later versions do: complete IoU for the box, so that what is
-# learned is what is measured, and cross entropies for confidence and class. (The lab compares, and
-# tries the roots and the half.)
+# For training below we take what later versions do: complete IoU for the box, since boxes are
+# judged by their overlap, and cross entropies for confidence and class. (The lab compares the two,
+# and tries the roots and the half.)
 #
 # ## Build it: from a grid to a list
 #
-# A trained network gives a grid; somebody wants a list of objects. As long as we have no trained
-# network we take a *pretended* one: the truth, shaken, with some wrong names and some ghosts. In
-# four steps. First, **cells below a confidence are zeroed**.
+# The network gives a grid; its users want a list of objects. Four steps lead from one to the other.
+# We have no trained network yet, so we take a *pretended* one: the truth, shaken, with some wrong
+# names and some *ghosts*, boxes where nothing is. First step: **cells below a confidence are
+# zeroed**.
 
 # %%
 pretended = figures.pretend(scenes, near, seed=0)  # (200, 12, 12, 11)
@@ -334,8 +337,8 @@ rough = yolo.class_rows(yolo.box_rows(pretended, near))[number]
 stages = {"all cells above 0.1": rough[rough[:, 5] > 0.1], "sure ones": before, "suppressed": found}
 panels = [figures.scene_panel(scenes, number, "the truth")]
 for title, stage in stages.items():
-    stage_boxes, labels, scores = stage[:, :4], stage[:, 4].long(), stage[:, 5]
-    panels.append(figures.Panel(scenes.images[number], stage_boxes, labels, scores, title))
+    marks = figures.named_marks(stage[:, :4], stage[:, 4].long(), stage[:, 5])
+    panels.append(figures.Panel(scenes.images[number], marks, title))
 left = figures.pictures(
     panels,
     caption="From the truth to a pretended prediction of it, step by step.",
@@ -345,6 +348,9 @@ left = figures.pictures(
 print(dict(zip(["truth", *stages], left, strict=True)))
 
 # %% [markdown]
+# One box more than there are objects: two boxes of the vehicle overlap by less than the threshold,
+# so both stay. Suppression compares boxes with boxes; of objects it knows nothing.
+#
 # The library does all four steps for all images at once (`yolo.detections`), with each class of
 # each image as a group of its own. On a hard set, in time and result: ours against torchvision's,
 # which is written in C++.
@@ -381,7 +387,8 @@ for name, function in {"ours": boxes.nms, "torchvision's": ops.nms}.items():
 #
 # Show only what is very sure, and precision is high and recall low; show everything, and it is the
 # other way round. So go down the list, best score first, and note both after every box. Here for
-# the birds of the pretended network:
+# the birds of the pretended network. We keep boxes down to a confidence of 0.01, so the list is
+# long and its end holds little but ghosts.
 
 # %%
 guesses = yolo.detections(pretended, near, confidence=0.01, threshold=0.5)
@@ -412,7 +419,8 @@ print(f"{total} birds, {len(order)} boxes, {int(hits[-1])} of them right")
 # > mAP is also the mean over ten such thresholds, 0.5 to 0.95.
 #
 # COCO reads the curve at 101 recalls. What would the AP be of a detector that finds half of all
-# birds and is never wrong?
+# birds and is never wrong? Then come all classes, thresholds and images, against torchmetrics with
+# COCO's own evaluation program.
 
 # %%
 ap = 0.0
@@ -423,13 +431,11 @@ by_class = average_precision.average_precision(guesses, real, len(CLASSES))  # (
 report.equal("AP of birds", torch.tensor(ap).double(), by_class[0, 0, bird], rtol=1e-6)
 drawn = figures.precision_recall(
     {"bird": (recall, precision)},
-    caption="From left to right down the list. Each wrong box is a step down.",
+    caption="From left to right down the list. Each wrong box is a step down; the long fall at the "
+    "right end are the ghosts, which find nothing more.",
     alt="A curve of precision over recall: it starts at 1, stays high, and falls towards the end.",
 )
 print(f"AP of birds {ap:.3f}; a detector that finds half and never errs: {51 / 101:.3f}")
-
-# %% [markdown]
-# All classes, all thresholds, all images, against torchmetrics with COCO's own evaluation program:
 
 # %%
 from torchmetrics.detection import MeanAveragePrecision
@@ -454,7 +460,7 @@ print(f"mAP@0.5 of the pretended network: {ours['map_50']:.3f}")
 # 8,000 scenes of training cut-outs, each in light, size and angle of its own, on training photos
 # that are turned and coloured anew, so that a few stand for many. Two tests, each of 500 scenes on
 # photos never seen: **new scenes of seen cut-outs**, and **scenes of unseen cut-outs**, birds and
-# buses that were never trained on. Where will the two differ more: in *finding* objects, or in
+# vehicles that were never trained on. Where will the two differ more: in *finding* objects, or in
 # *naming* them?
 
 # %%
@@ -485,10 +491,10 @@ report.seconds("Training", history.seconds, target=60)
 # %%
 scores = recipe.test(model)
 results = {
-    "seen mAP@0.5": ("mAP@0.5, seen cut-outs", 93, 45),
-    "unseen mAP@0.5": ("mAP@0.5, unseen cut-outs", 58, 20),
-    "seen object AP": ("object AP, seen cut-outs", 96.5, 55),
-    "unseen object AP": ("object AP, unseen cut-outs", 91, 40),
+    "seen mAP@0.5": ("mAP@0.5, seen cut-outs", 93, 59.5),
+    "unseen mAP@0.5": ("mAP@0.5, unseen cut-outs", 58, 26.5),
+    "seen object AP": ("object AP, seen cut-outs", 96.5, 66.5),
+    "unseen object AP": ("object AP, unseen cut-outs", 91, 46),
 }
 for key, (name, aim, gate) in results.items():
     report.result(name, 100 * scores[key], "%", target=aim, gate=gate)
@@ -501,7 +507,7 @@ report.holds("naming suffers more than finding", named < placed, trained=True)
 # With unseen cut-outs both fall, and the names fall more. The network has learned a good deal about
 # what an *object* looks like: something with an outline that does not belong to the photo. But of
 # each class it saw a few dozen cut-outs, and has learned those rather than the class: a bird of
-# another shape may be found, and called a flower. A single number over both tests would have
+# another shape may be found, and called something else. A single number over both tests would have
 # hidden this.
 #
 # ## Look inside
@@ -520,20 +526,22 @@ bright = figures.firing(
     grids["unseen"][some, ..., 4],
     caption="Above scenes of unseen cut-outs, below each the confidence of its 144 cells: blue is "
     "0, yellow is 1.",
-    alt="Five scenes, and below each a map of 12 by 12 squares with small bright groups where the "
-    "objects are, and dark everywhere else.",
+    alt="Five scenes, and below each a map of 12 by 12 squares with bright groups, most of them "
+    "where the objects are.",
 )
 report.value("cells above one half", *bright)
 
 # %% [markdown]
-# Two or three together, at the centre of each object, as they were taught; and here and there some
-# where nothing is. What is found, in both kinds of scenes:
+# Three cells an object were taught to fire. So short a training leaves soft edges: around an object
+# more cells are half sure, a small object may stay dark, and some cells fire at planks or leaves.
+# What is found, in both kinds of scenes? The number at a box is its *score*, confidence times class
+# probability.
 
 # %%
-found = {
-    kind: yolo.detections(grid, model.config, confidence=0.3, threshold=0.5)
-    for kind, grid in grids.items()
-}
+found = {}
+for kind, grid in grids.items():
+    every = yolo.detections(grid, model.config, confidence=0.3, threshold=0.5)
+    found[kind] = average_precision.Detections(*(column[every.scores >= 0.3] for column in every))
 panels = [
     figures.found_panel(tests[kind], number, found[kind], f"{kind} cut-outs")
     for kind in ("seen", "unseen")
@@ -541,16 +549,14 @@ panels = [
 ]
 counts = figures.pictures(
     panels,
-    caption="Found with a confidence of at least 0.3. Above cut-outs it knows, below cut-outs it "
-    "has never seen, on the same photos.",
+    caption="Found with a score of at least 0.3. Above cut-outs it knows, below cut-outs it has "
+    "never seen, on the same photos.",
     alt="Eight scenes with predicted boxes, names and scores; below, more of the names are wrong.",
 )
 report.value("boxes", *counts)
 
 # %% [markdown]
-# And counted, over all 500 scenes of each kind. There is a third way to fail that no object tells
-# of: a *false alarm*, a box where nothing is. So we also ask what mAP would be if somebody took all
-# boxes away that touch no object. Which costs more, do you think, wrong names or false alarms?
+# And counted, over all 500 scenes of each kind: what became of the objects?
 
 # %%
 truths = {kind: objects_of(each.boxes, each.labels) for kind, each in tests.items()}
@@ -564,21 +570,37 @@ shares = figures.outcomes(
 misnamed = {kind: values[1] for kind, values in shares.items()}
 more = misnamed["unseen cut-outs"] > misnamed["seen cut-outs"]
 report.holds("unseen cut-outs are misnamed more often", more, trained=True)
-gains = {}
+
+# %% [markdown]
+# There is one more way to fail, of which no object tells: a *false alarm*, a box where nothing is.
+# What would the mAP be if somebody took all boxes away that hardly touch an object? And what if all
+# names were right (the object AP)? Which costs more, do you think, wrong names or false alarms?
+
+# %%
+costs = {}
 for kind, grid in grids.items():
     every = yolo.detections(grid, model.config, confidence=0.01, threshold=0.5)
     touching = figures.touches(every, tests[kind])
     clean = average_precision.Detections(*(tensor[touching] for tensor in every))
-    gains[kind] = average_precision.coco_map(clean, truths[kind], 6)["map_50"]
-    before = scores[f"{kind} mAP@0.5"]
-    report.value(f"{kind}: mAP@0.5, without false alarms", f"{before:.3f}, {gains[kind]:.3f}")
+    without = average_precision.coco_map(clean, truths[kind], 6)["map_50"]
+    before, right = scores[f"{kind} mAP@0.5"], scores[f"{kind} object AP"]
+    report.value(f"{kind} cut-outs, mAP@0.5", f"{before:.3f}")
+    report.value("  without false alarms, with right names", f"{without:.3f}, {right:.3f}")
+    costs[kind] = {"alarms": without - before, "names": right - before}
+dearer = costs["unseen"]["names"] > costs["unseen"]["alarms"]
+report.holds("unseen cut-outs: wrong names cost more", dearer, trained=True)
+
+# %% [markdown]
+# A false alarm costs little as long as it is less sure than the true boxes: precision is noted from
+# the surest box down. A wrong name costs twice, a wrong box in one class and a missed object in the
+# other. Which classes are taken for which? And what are the surest mistakes?
 
 # %%
 table = figures.confused(
     found["unseen"],
     truths["unseen"],
     caption="Unseen cut-outs: what the objects of each class were called, of those found.",
-    alt="A table of six by six shares; the diagonal is the darkest in most rows.",
+    alt="A table of six by six shares, rows for what an object is, columns for what it was called.",
 )
 surest = figures.worst(
     tests["unseen"],
@@ -591,10 +613,11 @@ surest = figures.worst(
 report.sample(*surest)
 
 # %% [markdown]
-# Look at what the mistakes have in common. Some boxes sit well on an object and carry the wrong
-# name. Some take two objects for one, or a visible part for the whole. And some see an object where
-# the photo has planks, leaves or blades of grass: edges as sharp as those of a cut-out, on photos
-# unlike those of the training. More photos would mend these, more cut-outs the wrong names.
+# Read the table row by row: where the diagonal is pale, the network knows its training cut-outs of
+# the class, and not the class. The surest mistakes are of three kinds. Some boxes sit well on an
+# object and carry the wrong name. Some take a part for the whole, or two objects for one. And some
+# see an object where the photo has planks, leaves or blades of grass, with edges as sharp as those
+# of a cut-out. More photos would mend the last kind, more cut-outs the first.
 #
 # ## Play
 #
@@ -635,6 +658,10 @@ print("objects that are there:", len(truths["seen"].boxes))
 report.holds("the stricter, the fewer", counts[0.02] >= counts[0.3] >= counts[0.9])
 
 # %% [markdown]
+# Ghosts, too, are often found by several cells, and suppression takes their copies away, but not
+# the ghosts. With an overlap of 1 nothing is suppressed, and each object keeps the boxes of its
+# three cells. With 0, of two birds whose boxes touch the less sure one is lost.
+#
 # Now choose a cell, and see what it says by itself. Walk from outside into an object: at which cell
 # does the confidence rise? What do silent cells say about size and class, and why does it not
 # matter?
@@ -650,9 +677,9 @@ def show_cell(number, row, column):
 sure_row, sure_column = divmod(int(grids["seen"][1, ..., 4].argmax()), 12)
 cell_explorer = widgets.explore(
     show_cell,
-    alt="A scene under a grid, one cell in white with the box it predicts; bars of its confidence "
+    alt="A scene under a grid, one cell framed, with the box it predicts; bars of its confidence "
     "and class scores.",
-    caption="The white cell's box, and its numbers.",
+    caption="The framed cell's box, and its numbers.",
     number=widgets.slider("scene", 0, 99, 1, 1),
     row=widgets.slider("row", 0, 11, sure_row, 1),
     column=widgets.slider("column", 0, 11, sure_column, 1),
@@ -665,11 +692,16 @@ report.value("farthest centre from its cell's middle", f"{reach:.1f}", unit="pix
 report.holds("no cell can speak of what is more than a cell away", reach <= 8)
 
 # %% [markdown]
+# The confidence rises near the middle of an object, not at its edge. Silent cells name a size and a
+# class, too: nobody has taught them any, and since step one zeroes them, nobody reads them.
+#
 # ## Claims
 #
 # “**Suppression should run per class.**” Take the perfect detector: it gives each true box once,
-# with a sure score. Everything that suppression takes from it is a loss. We let it look at crowded
-# scenes, once with all classes together and once class by class.
+# with a random score. Everything that suppression takes from it is a loss. We let it look at
+# crowded scenes, once with all classes together and once class by class. Then the trained detector,
+# which finds some objects under two names: which way will its mAP move when all classes go
+# together?
 
 # %%
 crowded = SceneMaker("train", SceneConfig(least=6, most=10)).draw(400, seed=3)
@@ -686,10 +718,6 @@ drawn = plot.bars(
     caption="What suppression at an overlap of 0.5 takes from a perfect detector.",
     alt="Two bars: all together loses several times as many as class by class.",
 )
-
-# %% [markdown]
-# And the trained detector, which does find some objects under two names? Which way will its mAP
-# move when all classes go together?
 
 # %%
 together = yolo.detections(grids["seen"], model.config, 0.01, 1.0)
@@ -708,7 +736,8 @@ report.verdict(
 # %% [markdown]
 # Two objects of *unlike* classes that overlap by more than half are two objects. Two boxes of *one*
 # class that do so are more often one object found twice; even so the perfect detector loses some.
-# (There is a price: an object found under two names stays twice.)
+# The trained detector pays both ways: all together, an object may be dropped for its neighbour of
+# another class; class by class, an object found under two names stays twice. Its mAP moves little.
 #
 # “**The accuracy of the class head tells how good a detector is.**” We take the trained network,
 # and leave its class scores exactly as they are: in the cells that hold an object, the share of
@@ -855,19 +884,20 @@ for question in ch11.QUIZZES:
 # - Duplicates are removed by **suppression, class by class**, after the network.
 # - **Average precision** judges finding, placing, naming and ranking at once; test with objects
 #   never seen, too, and say which test a number comes from.
-# - Detectors learn *where something is* far sooner than *what it is*.
+# - *Where something is* carries over to objects never seen better than *what it is*.
 #
 # **Papers.** J. Redmon and others: *You only look once: unified, real-time object detection*, 2016.
 # J. Redmon, A. Farhadi: *YOLO9000*, 2017. H. Rezatofighi and others: *Generalized intersection over
 # union*, 2019. Z. Zheng and others: *Distance-IoU loss*, 2020. T.-Y. Lin and others: *Microsoft
 # COCO*, 2014 (average precision).
 #
-# **Longer, larger, elsewhere.** The same run from the command line, longer, on a GPU if there is
-# one, and on four at once:
+# **Longer, larger, elsewhere.** At the size of the paper, 448 pixels and two boxes a cell, on
+# pictures of your own or on VOC or COCO as you unpack them, on one GPU or on four;
+# [Beyond the notebook](../docs/beyond_the_notebook.md) lists the options.
 #
 # ```
-# python -m course_lib train yolo --steps 20000 --checkpoint yolo.pt --save yolo-weights.pt
-# torchrun --nproc-per-node 4 -m course_lib train yolo --batch-size 256 --steps 5000
+# python -m course_lib train yolo --size base --data FOLDER --checkpoint run.pt --resume
+# torchrun --nproc-per-node 4 -m course_lib train yolo --size base --data FOLDER --save yolo.pt
 # ```
 
 # %%

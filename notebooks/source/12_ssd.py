@@ -16,6 +16,7 @@ from course_lib.recipes import scenes as scene_recipes
 from course_lib.scenes import CLASSES, SceneMaker
 from course_lib.teaching import experiments, plot, report, widgets
 from course_lib.teaching.figures import ch12 as figures
+from course_lib.teaching.figures.ch11 import Mark, Panel, pictures
 
 clock = report.Clock(budget=145)
 
@@ -25,14 +26,15 @@ real = scenes.labels >= 0  # (N, K)
 sides = boxes.area(scenes.boxes).sqrt()
 spread = sides.masked_fill(~real, 0).amax(1) / sides.masked_fill(~real, 999).amin(1)
 first = spread.argsort(descending=True)[1].item()
-marks = [figures.Mark(box) for box in scenes.boxes[first][real[first]]]
-drawn = figures.pictures(
-    [scenes.images[first]] * 3, [marks] * 3, ["the scene", "cells of 8 pixels", "cells of 32"],
+marks = [Mark(box) for box in scenes.boxes[first][real[first]]]
+steps = {"the scene": 0, "cells of 8 pixels": 8, "cells of 32": 32}
+drawn = pictures(
+    [Panel(scenes.images[first], marks, title, step) for title, step in steps.items()],
     caption="Sizes differ by a factor of several within a single picture.",
     alt="A photo scene with boxes around its objects, three times: bare, under a fine grid and "
     "under a coarse grid.",
-    columns=3, grids=(0, 8, 32),
-)  # fmt: skip
+    columns=3,
+)
 assert drawn == [len(marks)] * 3
 
 # %% [markdown]
@@ -82,33 +84,35 @@ report.equal("the library's anchors", by_hand, ssd.anchors_for(1, 1, sizes, rati
 #
 # > **level**: a map of the network with anchors of its own; the finest map has the smallest ones.
 #
-# What you see are the anchors of one place of each level. How many will all levels have together?
+# You will see the anchors of one place of each level. How many will all levels have together?
 
 # %%
 config = recipes.ssd().model.config
 all_anchors, level_of = ssd.anchors(config), ssd.anchor_levels(config)  # (A, 4), (A,)
-image, marks, total = scenes.images[first], [], 0
+panels, total = [], 0
 for level, grid in enumerate(config.grids):
     own = all_anchors[level_of == level]
     each = config.per_place[level]
     middle = (grid - 1) // 2 * (grid + 1) * each  # the row and the column before the middle
-    marks.append([figures.Mark(box, figures.COLORS[level]) for box in own[middle : middle + each]])
+    marks = [Mark(box, figures.COLORS[level]) for box in own[middle : middle + each]]
+    step = config.size // grid
+    panels.append(Panel(scenes.images[first], marks, f"level {level + 1}", step))
     print(f"level {level + 1}: {grid:2} by {grid:<2} places, {each} anchors each: {len(own):4}")
     total += len(own)
 print("together:", total)
 assert total == len(all_anchors)
-drawn = figures.pictures(
-    [image] * len(marks), marks, [f"level {level + 1}" for level in range(len(marks))],
+drawn = pictures(
+    panels,
     caption="The anchors of one place of each level, and the grid of its places.",
     alt="Five copies of a scene, with anchors that grow from level to level; the grid of places "
     "becomes coarser.",
-    grids=[config.size // grid for grid in config.grids],
-)  # fmt: skip
+    columns=5,
+)
 
 # %% [markdown]
-# Most anchors belong to the finest level: small things can be in many places. Which level will have
-# the best anchor for an object of 20 pixels, and which for one of 50? Every object of 300 scenes is
-# asked for the anchor that it overlaps most.
+# More than a thousand boxes to start from, and most belong to the finest level: small things can be
+# in many places. Which level will have the best anchor for an object of 20 pixels, and which for
+# one of 50? Every object of 300 scenes is asked for the anchor that it overlaps most.
 
 # %%
 everything = scenes.boxes[real]  # (objects, 4)
@@ -159,10 +163,15 @@ anchor_explorer = widgets.explore(
     caption="Green: the anchor overlaps its object by the threshold or more. Dotted: the object.",
     scene=widgets.slider("scene", 0, 299, first, 1),
     level=widgets.slider("level", 1, len(config.grids), 2, 1),
-    side=widgets.slider("size, pixels", 8, 96, 30, 2),
-    ratio=widgets.slider("ratio, width to height", 0.25, 4, 1, 0.25),
-    threshold=widgets.slider("threshold of the IoU", 0.3, 0.9, 0.5, 0.05),
+    side=widgets.slider("size (pixels)", 8, 96, 30, 2),
+    ratio=widgets.slider("width / height", 0.25, 4, 1, 0.25),
+    threshold=widgets.slider("IoU threshold", 0.3, 0.9, 0.5, 0.05),
 )
+
+# %% [markdown]
+# A level with few places serves a small object only where a place happens to lie near its middle,
+# and a car wants a box wider than high. What do ratios gain over all objects? Each level with its
+# first size alone, as squares, and in three ratios:
 
 # %%
 levels = list(zip(config.grids, config.sizes, strict=True))
@@ -185,7 +194,8 @@ report.holds("ratios help", shares["with ratios 2 and 1/2"] > shares["squares al
 #    an anchor the one with the largest IoU; then the largest among the objects and anchors left;
 #    and so on.
 # 2. An anchor that is left takes the object that it overlaps most, if the IoU reaches a threshold:
-#    0.5 below, and in the paper.
+#    0.5 in the paper and in the next cell. (Our detector takes 0.4: many objects of its scenes have
+#    too few anchors above 0.5 to learn from.)
 #
 # > **positive anchor**: one that is to find an object; all others are negative, and are to say
 # > "background".
@@ -234,25 +244,34 @@ report.value(
 )
 report.holds("nearly everything is background", positive.float().mean() < 0.05)
 
+# %% [markdown]
+# Four scenes with three objects each. Which objects have more positive anchors, small ones or large
+# ones, and why?
+
 # %%
 with_three = (real.sum(1) == 3).nonzero().flatten()
 chosen = with_three[positive[with_three].sum(1).argsort(stable=True)[10:14]].tolist()
-marks = [
-    [figures.Mark(all_anchors[a], figures.COLORS[matched[image, a]])
-     for a in positive[image].nonzero().flatten()]
-    + [figures.Mark(box, "white", line=":") for box in scenes.boxes[image][real[image]]]
-    for image in chosen
-]  # fmt: skip
-drawn = figures.pictures(
-    [scenes.images[image] for image in chosen], marks,
-    [f"{positive[image].sum()} positive anchors" for image in chosen],
+panels = []
+for image in chosen:
+    own = positive[image].nonzero().flatten()
+    marks = [Mark(all_anchors[a], figures.COLORS[matched[image, a]]) for a in own]
+    marks += [Mark(box, "white", line=":") for box in scenes.boxes[image][real[image]]]
+    panels.append(Panel(scenes.images[image], marks, f"{len(own)} positive anchors"))
+drawn = pictures(
+    panels,
     caption="Dotted: the objects. In colour: the anchors that learn them, a colour an object.",
     alt="Four scenes with three objects each, and around each object one or several anchors.",
-    columns=4,
-)  # fmt: skip
+)
 assert drawn == [positive[image].sum() + 3 for image in chosen]
+each = (matched.unsqueeze(1) == torch.arange(real.shape[1]).view(1, -1, 1)).sum(2)[real].float()
+small, large = each[sides < 16].mean(), each[sides > 40].mean()
+report.value("Anchors for an object below 16 pixels, above 40", f"{small:.1f}", f"{large:.1f}")
+report.holds("the smallest objects have fewer", bool(small < large))
 
 # %% [markdown]
+# The smallest objects have fewer: an anchor that is a few pixels off overlaps them too little, and
+# for some only rule 1 finds an anchor at all. So they teach the network less.
+#
 # ## Build it: offsets
 #
 # A positive anchor is near its object, not on it. What should the network say about the way from
@@ -308,14 +327,13 @@ width, height = boxes.to_centres(anchor)[2:]
 units = torch.stack([0.1 * width, 0.1 * height, 0.2 * width, 0.2 * height])
 as_corners = anchor + code * units  # the other reading
 as_centre = ssd.decode(code, anchor)
-image = scenes.images[first]
 readings = {"centre and log size": as_centre, "four corners": as_corners}
-drawn = figures.pictures(
-    [image] * 2,
-    [[figures.Mark(anchor, "white", "anchor", ":"), figures.Mark(box, plot.GREEN, "box"),
-      figures.Mark(other, plot.ORANGE, line="--")] for other in readings.values()],
-    [f"read as {name}" for name in readings],
-    caption="Dashed: where the same four numbers lead when they are read in two ways.",
+given = [Mark(anchor, "white", "anchor", ":"), Mark(box, plot.GREEN, "box")]
+drawn = pictures(
+    [Panel(scenes.images[first], [*given, Mark(other, plot.ORANGE, line="--")], f"read as {name}")
+     for name, other in readings.items()],
+    caption="Dashed: where the same four numbers lead when they are read in two ways. On the left "
+    "it lies on the green box.",
     alt="Two copies of a scene with an anchor and a box. On the left the dashed box lies on the "
     "box, on the right it lies elsewhere.", columns=2,
 )  # fmt: skip
@@ -334,8 +352,9 @@ report.verdict(
 )
 
 # %% [markdown]
-# So the first two numbers move the centre, and the last two change the size. A network that learns
-# to move a box need not learn the same for two corners, and no output turns a box inside out.
+# So the first two numbers move the centre, and the last two change the size. To move a box the
+# network changes one number, where with corners it would have to change two alike; and whatever it
+# says, the exponential of the last two is above 0, so that no box is turned inside out.
 #
 # ## Build it: heads, and how to flatten them
 #
@@ -377,7 +396,7 @@ owners = {
 }
 clean = figures.owners(
     owners,
-    caption="A column is a row of predictions, a colour an anchor.",
+    caption="Each upright strip is one row of predictions, each colour one anchor.",
     alt="Two coloured tables. On the left each column has one colour of its own; on the right the "
     "columns hold three colours each.",
 )
@@ -392,9 +411,9 @@ report.verdict(
 )
 
 # %% [markdown]
-# Unmoved, a "box" would be made of the x of three neighbouring places. A network might even learn
-# such a code as long as training and use share the mistake, at the cost of never placing a number
-# where its object is. The bug shows in no shape; only a test like this one finds it.
+# Unmoved, one row holds the same number of three neighbouring places. A network might even learn
+# such a code, as long as training and use share the mistake, but its numbers would stand where
+# their object is not. No shape shows the bug; a test like this one does.
 #
 # ## Build it: the loss
 #
@@ -404,8 +423,8 @@ report.verdict(
 # > **smooth L1**: the square (halved) of differences below 1, their absolute value (less a half)
 # > beyond.
 #
-# But nearly all anchors are background, most of it easy. Were all to count, the network could do
-# well by never seeing anything. So only the worst of the background counts:
+# But nearly all anchors are background, and most of it is easy. If all counted, the network could
+# bring the loss down by saying "background" everywhere. So only the worst of the background counts:
 #
 # > **hard negative mining**: only those negatives learn that the network is most wrong about, here
 # > three for each positive anchor.
@@ -425,6 +444,13 @@ counted = positive[:8].clone()
 for image, here in enumerate(positive[:8]):
     order = losses[image].masked_fill(here, -1).argsort(descending=True)
     counted[image, order[: 3 * here.sum()]] = True
+report.value("Anchors that count", f"{100 * counted.float().mean():.1f} %")
+report.holds("three negatives to each positive", counted.sum() == 4 * positive[:8].sum())
+
+# %% [markdown]
+# Now both parts by hand, over what counts:
+
+# %%
 objects = scenes.boxes[batch, matched.clamp(min=0)][:8]  # (8, A, 4)
 wanted_offsets = ssd.encode(objects[positive[:8]], all_anchors.expand(8, -1, -1)[positive[:8]])
 differences = (predicted.offsets[positive[:8]] - wanted_offsets).abs()
@@ -433,8 +459,6 @@ ours = {"class": losses[counted].sum(), "box": smooth.sum()}
 parts = ssd.ssd_parts(predicted, scenes.boxes[:8], scenes.labels[:8], config)
 for name, value in ours.items():
     report.equal(f"part of the loss: {name}", parts[name], value / positive[:8].sum(), rtol=1e-4)
-report.value("Anchors that count", f"{100 * counted.float().mean():.1f} %")
-report.holds("three negatives to each positive", counted.sum() == 4 * positive[:8].sum())
 
 # %% [markdown]
 # Divided by the number of positive anchors, the sum of both parts is the loss. Why the absolute
@@ -510,12 +534,12 @@ report.holds("the loss has fallen", curve["smooth"][-1] < curve["smooth"][0] / 2
 
 # %% [markdown]
 # Two tests: *new scenes of seen cut-outs* stand on photos that are not in the training set, with
-# objects that are; *unseen cut-outs* are new as well. Chapter 11 met both: what will be the larger
-# loss, that of finding the unseen objects, or that of naming them?
+# objects that are; in scenes of *unseen cut-outs* the objects are new as well. Chapter 11 met both.
+# Which will suffer more from new objects, finding them or naming them?
 
 # %%
 scores = recipe.test(model)
-for kind, target, gate in (("seen", 0.90, 0.4), ("unseen", 0.55, 0.18)):
+for kind, target, gate in (("seen", 0.90, 0.55), ("unseen", 0.55, 0.27)):
     report.result(f"{kind} cut-outs, mAP@0.5", scores[f"{kind} mAP@0.5"], target=target, gate=gate)
 for kind in ("seen", "unseen"):
     report.value(
@@ -531,9 +555,10 @@ report.holds("naming suffers more than finding", drop["mAP@0.5"] > drop["object 
 # naming: what stands out from a photo is much the same for all cut-outs, but of each class the
 # network has met a few dozen, and a mammal that it has not met may look like none of them.
 #
-# Even with seen cut-outs much is missing to 1, for the *photos* are new, too: planks, leaves and
-# blades of grass that no training photo shows are taken for objects; you will see some below. More
-# scenes from the same cut-outs and photos would help little. More cut-outs and photos would.
+# Even with seen cut-outs the mAP stays far below 1. One reason is that the *photos* are new, too:
+# planks, leaves and blades of grass that no training photo shows are taken for objects; you will
+# see some below. More scenes from the same cut-outs and photos would help little; more cut-outs and
+# photos would.
 #
 # **Beside chapter 11.** A backbone of the same shape, the same scenes; YOLO's numbers are stored,
 # of several seeds. One forward pass of each is timed here. Which is faster, and which has more
@@ -544,7 +569,7 @@ yolo_runs = experiments.stored("yolo")
 yolo = {name: yolo_runs.values(name)["yolo"] for name in scores}
 other = recipes.yolo().model.eval()
 test = scene_recipes.test_scenes()
-pictures = scene_recipes.scale_pixels(test["seen"].images[:100])
+hundred = scene_recipes.scale_pixels(test["seen"].images[:100])
 
 
 @torch.no_grad()
@@ -553,7 +578,7 @@ def milliseconds(network):
     times = []
     for _ in range(2):
         begin = time.perf_counter()
-        network(pictures)
+        network(hundred)
         times.append(1000 * (time.perf_counter() - begin))
     return min(times)
 
@@ -566,8 +591,8 @@ for name in ("seen mAP@0.5", "unseen mAP@0.5", "seen object AP", "unseen object 
     report.value(name, f"SSD {scores[name]:.3f}, YOLO {mean:.3f} ± {error:.3f} (seeds)")
 
 # %% [markdown]
-# Two families, one task: what the detectors of chapters 11 and 12 share, above all the data and the
-# kind of backbone, decides more than what sets them apart.
+# The figures of the two detectors lie much nearer to each other than those of the two tests: what
+# they share, data and backbone, decides more here than cells or anchors.
 #
 # **Claim 12.5: is SSD weak on small objects?** The average precision of small, middle and large
 # objects (about a third of them each), over IoU thresholds from 0.5 to 0.95. For an error bar the
@@ -606,6 +631,10 @@ by_size = figures.by_size(
     alt="Two bars for each of three sizes of objects, one for SSD and one for YOLO; both are "
     "lowest for the small objects.", errors=errors,
 )  # fmt: skip
+
+# %% [markdown]
+# And which level found what? Of each object that was found and rightly named we note its size, and
+# the level of the anchor that its box came from.
 
 # %%
 with torch.no_grad():
@@ -656,15 +685,16 @@ report.verdict(
 
 # %% [markdown]
 # A small object has few pixels to be told by, and an error of two pixels costs its box far more
-# IoU; so every detector is weaker there. In SSD the finest map comes first in the network, after
-# the fewest layers. Later designs carry what the coarse maps know back to the fine ones.
+# IoU; YOLO is weaker there, too. In SSD the finest map comes first in the network, after the fewest
+# layers. Later designs carry what the coarse maps know back to the fine ones, as chapter 11's YOLO
+# does.
 #
 # ## Look inside
 #
 # **What was found.** Move the confidence from which on a detection is shown, and the IoU beyond
-# which suppression drops the weaker of two boxes. Green is right, orange misnamed, pink found
-# again, red wrong; dotted white is missed. What do you lose when you ask for more confidence? And
-# what appears when suppression hardly suppresses?
+# which suppression drops the weaker of two boxes. Green is right, blue misnamed, pink found again,
+# red wrong; dotted white is missed. What do you lose when you ask for more confidence? And what
+# appears when suppression hardly suppresses?
 
 
 # %%
@@ -677,17 +707,17 @@ def found_explorer_figure(scene, kind, confidence, threshold):
     kept, _ = ssd.read(said, config, confidence, threshold)
     truth = shown.boxes[scene][there], shown.labels[scene][there]
     settings = f"confidence {confidence:.2f}, overlap {threshold:.2f}"
-    return figures.found_figure(shown.images[scene], kept, *truth, CLASSES, settings)
+    return figures.judged_figure(shown.images[scene], kept, *truth, CLASSES, settings)
 
 
 found_explorer = widgets.explore(
     found_explorer_figure,
     alt="A test scene with the boxes that were found, coloured by whether they are right.",
-    caption="Green: right. Orange: misnamed. Pink: found again. Red: wrong. Dotted: missed.",
+    caption="Green: right. Blue: misnamed. Pink: found again. Red: wrong. Dotted: missed.",
     scene=widgets.slider("scene", 0, 249, 5, 1),
     kind=ipywidgets.Dropdown(options=["seen", "unseen"], description="cut-outs"),
     confidence=widgets.slider("confidence", 0.05, 0.95, 0.4, 0.05),
-    threshold=widgets.slider("threshold of the NMS", 0.1, 0.9, 0.45, 0.05),
+    threshold=widgets.slider("NMS threshold", 0.1, 0.9, 0.45, 0.05),
 )
 
 # %%
@@ -698,6 +728,10 @@ report.value("Detections at an NMS threshold of 0.2, 0.45 and 0.9", *kept)
 report.holds("weak suppression keeps more", kept[0] <= kept[1] <= kept[2])
 
 # %% [markdown]
+# Ask for more confidence, and false alarms go, but unsure objects go with them. When suppression
+# hardly suppresses, copies appear, in pink: several anchors learn each object, and all of them
+# answer.
+#
 # **The worst mistakes**: false alarms in which the network had the most confidence. Guess what they
 # will be: background taken for an object, or an object taken for another?
 
@@ -709,21 +743,25 @@ for image, (own, objects, kinds) in enumerate(by_image):
     bad = [(s, v) for s, v in zip(own.scores.tolist(), said, strict=True) if v != "right"]
     surest.append((*max(bad, default=(0.0, "none")), image, marks))
 worst = sorted(surest, key=lambda item: -item[0])[:8]
-drawn = figures.pictures(
-    [test["seen"].images[image] for _, _, image, _ in worst],
-    [marks for *_, marks in worst],
-    [f"{said}: {score:.2f}" for score, said, *_ in worst],
-    caption="New scenes of seen cut-outs; above each its surest mistake. Green: right. Orange: "
+drawn = pictures(
+    [Panel(test["seen"].images[image], marks, f"{what}: {score:.2f}")
+     for score, what, image, marks in worst],
+    caption="New scenes of seen cut-outs; above each its surest mistake. Green: right. Blue: "
     "misnamed. Pink: found again. Red: wrong. Dotted: missed.",
     alt="Eight scenes with boxes and names. The surest mistakes are pieces of background, parts of "
-    "objects, and objects with the name of another class.", columns=4,
+    "objects, and objects with the name of another class.",
 )  # fmt: skip
 kinds = [said for _, said, *_ in surest]
 counted = {name: kinds.count(name) for name in ("none", "misnamed", "again", "wrong")}
 report.value("Scenes by their surest mistake", counted)
+report.holds("more fit no object than have a wrong name", counted["wrong"] > counted["misnamed"],
+             trained=True)  # fmt: skip
 
 
 # %% [markdown]
+# With seen cut-outs names are the smaller trouble. Most of the surest mistakes are boxes that fit
+# no object: background, a part of an object, or two objects in one box.
+#
 # **What is hard background?** For one training scene all losses of its anchors, the largest first.
 # Which part of the background counts, and how much of the sum is it?
 
@@ -746,13 +784,12 @@ assert kinds["background that counts"][0] == 3 * kinds["objects"][0]
 
 # %%
 worst_anchors = losses.masked_fill(~chosen, 0).topk(6).indices
-marks = [
-    [figures.Mark(box, "white", line=":") for box in scenes.boxes[scene][real[scene]]] for _ in "ab"
-]
-marks[0] += [figures.Mark(all_anchors[a], plot.GREEN) for a in positive[scene].nonzero().flatten()]
-marks[1] += [figures.Mark(all_anchors[a], plot.RED) for a in worst_anchors]
-drawn = figures.pictures(
-    [scenes.images[scene]] * 2, marks, ["positive anchors", "hardest background"],
+dotted = [Mark(box, "white", line=":") for box in scenes.boxes[scene][real[scene]]]
+green = [Mark(all_anchors[a], plot.GREEN) for a in positive[scene].nonzero().flatten()]
+red = [Mark(all_anchors[a], plot.RED) for a in worst_anchors]
+panels = {"positive anchors": dotted + green, "hardest background": dotted + red}
+drawn = pictures(
+    [Panel(scenes.images[scene], marks, title) for title, marks in panels.items()],
     caption="The hardest background often lies on objects or beside them: anchors that overlap "
     "one, and not by enough.",
     alt="A scene twice: with its positive anchors, and with six negative ones, which cover parts "
@@ -762,13 +799,16 @@ overlap = boxes.iou_matrix(all_anchors[worst_anchors], scenes.boxes[scene][real[
 report.value("Largest IoU of each with an object", *(f"{v:.2f}" for v in overlap.amax(1)))
 
 # %% [markdown]
+# A few anchors have large losses; behind them comes a long tail of easy background, hundreds of
+# anchors with hardly any loss each, from which nothing is left to learn.
+#
 # ## Real photos: trees from the air
 #
-# Scenes that are pasted together are kind: every object is labelled, light and sharpness are even.
-# Here is a forest, photographed from an aeroplane, with boxes drawn by people around the crowns. It
-# is trained on one photo and tested on another of the same site: neighbouring tiles share light,
-# ground and often a tree, and a test on them would flatter. A box counts as right from an IoU of
-# 0.4 on, as is usual for crowns, whose edges even people draw differently.
+# Scenes that are pasted together are kind: every object is labelled, and its edges are sharp. Here
+# is a forest, photographed from an aeroplane, with boxes drawn by people around the crowns. The
+# detector is trained on one photo and tested on another of the same site: neighbouring tiles of one
+# photo share light, ground and often a tree, and a test on them would flatter. A box counts as
+# right from an IoU of 0.4 on, as is usual for crowns, whose edges even people draw differently.
 #
 # The training photo is a meadow with some trees, the test photo a closed forest. What AP do you
 # expect, after mAPs like those above?
@@ -776,14 +816,18 @@ report.value("Largest IoU of each with an object", *(f"{v:.2f}" for v in overlap
 # %%
 crowns = recipes.crowns()
 tiles = data.load("tree_crowns")
-print({split: sum(tile.split == split for tile in tiles) for split in ("train", "test", "far")})
+print({split: sum(tile.split == split for tile in tiles) for split in ("train", "test")})
 crown_history = crowns.fit()
 report.seconds("Training", crown_history.seconds, target=40)
 crown_score = crowns.test(crowns.model)["AP@0.4"]
-report.result("Crowns of the other photo, AP@0.4", crown_score, target=0.19, gate=0.05)
+report.result("Crowns of the other photo, AP@0.4", crown_score, target=0.19, gate=0.07)
+
+# %% [markdown]
+# Two tiles of each photo. What has the detector learned of a crown, and what do the red boxes sit
+# on?
 
 # %%
-crown_images, titles, marks = [], [], []
+panels = []
 for split, chosen in (("train", (3, 30)), ("test", (5, 9))):
     images, targets, labels = (column[list(chosen)] for column in scene_recipes.crown_tiles(split))
     said = ssd.detect(crowns.model, scene_recipes.scale_pixels(images), confidence=0.3)
@@ -792,16 +836,15 @@ for split, chosen in (("train", (3, 30)), ("test", (5, 9))):
         own = average_precision.Detections(*(column[here] for column in said))
         truth = targets[number][there], labels[number][there]
         judged = figures.verdict_marks(own, *truth, ["crown"], least=0.4)
-        marks.append([mark._replace(text="") for mark in judged])
-        crown_images.append(images[number])
-        titles.append(f"{split} photo, {there.sum()} crowns")
-drawn = figures.pictures(
-    crown_images, marks, titles,
+        bare = [mark._replace(text="") for mark in judged]
+        panels.append(Panel(images[number], bare, f"{split} photo, {there.sum()} crowns"))
+drawn = pictures(
+    panels,
     caption="Two tiles of each photo. Green: right. Red: wrong, or a crown that nobody has marked. "
     "Pink: found again. Dotted: missed.",
     alt="Four aerial tiles with boxes around tree crowns, some right, some wrong, and dotted boxes "
-    "around crowns that were missed.", columns=4,
-)  # fmt: skip
+    "around crowns that were missed.",
+)
 
 # %% [markdown]
 # That is the honest figure, for sixteen tiles of one photo: far below what the scenes gave, for
@@ -835,7 +878,7 @@ ch12.count_anchors.check(count_anchors)
 # %% [markdown]
 # **Exercise 12.2.** The shapes at one place: for n `sizes` and m `ratios` return a tensor
 # (n + m - 1, 2) of widths and heights, the first size in all ratios first, then the other sizes in
-# the first ratio.
+# the first ratio. As above, a size is the root of the area, a ratio is width to height.
 
 
 # %%
@@ -847,7 +890,7 @@ ch12.anchor_shapes.check(anchor_shapes)
 
 # %% [markdown]
 # **Exercise 12.3.** The offsets (4,) that lead from `anchor` to `box`, both xyxy tensors (4,), with
-# the variances 0.1 and 0.2.
+# the variances 0.1 for the centre and 0.2 for the size.
 
 
 # %%
@@ -859,7 +902,8 @@ ch12.encode_box.check(encode_box)
 
 # %% [markdown]
 # **Exercise 12.4.** One row for each anchor. `maps` is a list of tensors
-# (N, anchors · numbers, H, W), the finest level first. Return (N, all anchors, numbers).
+# (N, anchors · numbers, H, W), the finest level first. Return (N, all anchors, numbers): place by
+# place, row by row of the map, and all anchors of a place together.
 
 
 # %%
@@ -898,8 +942,8 @@ for question in ch12.QUIZZES:
 # - The network says a class for each anchor and four **offsets**: a movement of the centre and the
 #   logarithm of a factor, in units of the anchor.
 # - Nearly all anchors are background: only the **hardest negatives** learn.
-# - Finding carries over to new objects better than naming; small objects are hard for every
-#   detector; and a test is honest when its photos are others than those trained on.
+# - Finding carries over to new objects better than naming; small objects are harder to find; and a
+#   test is honest when its photos are others than those trained on.
 #
 # **Papers.** W. Liu and others: *SSD: single shot multibox detector*, 2016. S. Ren, K. He,
 # R. Girshick, J. Sun: *Faster R-CNN*, 2015 (anchors). R. Girshick and others: *Rich feature
@@ -909,15 +953,13 @@ for question in ch12.QUIZZES:
 # 2017. B. Weinstein and others: *DeepForest: a Python package for RGB deep learning tree crown
 # delineation*, 2020.
 #
-# **Longer, larger, elsewhere.** The same training from the command line; longer; shared by two
-# processes. The last line trains torchvision's own SSD on the COCO photos, from the folder
-# `references/detection` of its repository, on eight GPUs:
+# **Longer, larger, elsewhere.** At the size of the paper's SSD300, on pictures of your own or on
+# VOC or COCO as you unpack them, on one GPU or on four;
+# [Beyond the notebook](../docs/beyond_the_notebook.md) lists the options.
 #
 # ```
-# python -m course_lib train ssd
-# python -m course_lib train ssd --steps 10000
-# torchrun --nproc-per-node 2 -m course_lib train ssd
-# torchrun --nproc-per-node 8 train.py --dataset coco --model ssd300_vgg16 --epochs 120
+# python -m course_lib train ssd --size base --data FOLDER --checkpoint run.pt --resume
+# torchrun --nproc-per-node 4 -m course_lib train ssd --size base --data FOLDER --save ssd.pt
 # ```
 
 # %%

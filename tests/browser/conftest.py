@@ -15,12 +15,13 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from .lab import ARTIFACTS, SOON, Lab, Notebook
+from .lab import SOON, Lab, Notebook
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
+    "--disable-dev-shm-usage",  # a container may have less than two browsers need
     "--disable-background-networking",
     "--disable-sync",
     "--no-first-run",
@@ -50,8 +51,6 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     # It asks for the browser so that no server starts where there is none.
-    for old in ARTIFACTS.glob("FAILED-*"):
-        old.unlink()
     expect.set_options(timeout=SOON)
     lab = Lab(tmp_path_factory.mktemp("lab"))
     try:
@@ -76,19 +75,30 @@ def page(context: BrowserContext) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="session")
-def ran(lab: Lab, context: BrowserContext, request: pytest.FixtureRequest) -> Iterator[Notebook]:
+def lab_page(context: BrowserContext) -> Iterator[Page]:
+    """The page in which one notebook after the other is opened, run and closed."""
+    page = context.new_page()
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="session")
+def ran(lab: Lab, lab_page: Page, request: pytest.FixtureRequest) -> Iterator[Notebook]:
     """The notebook whose name is the parameter, opened and run to its end or first failure."""
-    notebook = Notebook.open(lab, context, request.param)
+    notebook = None
     try:
+        notebook = Notebook.open(lab, lab_page, request.param)
         notebook.look_at_widgets("stored")
         notebook.run()
         notebook.look_at_widgets("ran")
     except Exception:
-        notebook.keep_evidence("run")
+        if notebook:
+            notebook.keep_evidence("run")
+        lab_page.goto("about:blank")  # so that the next notebook finds a fresh JupyterLab
+        lab.stop_kernels()
         raise
     yield notebook
-    notebook.page.close()
-    lab.stop_kernels()
+    notebook.close()
 
 
 @pytest.hookimpl(wrapper=True)

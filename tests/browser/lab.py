@@ -13,11 +13,13 @@ import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, Request
+from playwright.sync_api import ConsoleMessage, Error, Locator, Page, Request
 
 from course_lib.teaching import course
 
 ARTIFACTS = course.ROOT / "test-artifacts"
+# Each process that shares the tests has a server of its own.
+LOG = ARTIFACTS / f"jupyterlab-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}.log"
 LAB_SETTINGS = course.ROOT / "tools" / "lab_settings"
 SOON = 30_000  # milliseconds for the page to answer: a busy machine needs many, an idle one few
 OPEN_TIME = 120_000  # milliseconds until JupyterLab stands and the kernel answers
@@ -30,9 +32,18 @@ TEST_SETTINGS = {"@jupyterlab/notebook-extension/tracker": {"windowingMode": "no
 # Harmless errors that JupyterLab itself logs, as (text, why it is harmless). So far there is none.
 ALLOWED_ERRORS: tuple[tuple[str, str], ...] = ()
 
-KERNEL_IS_IDLE = """() =>
-    window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === "idle"
-"""
+OPEN = "async (path) => { await jupyterapp.commands.execute('docmanager:open', { path }); }"
+KERNEL_IS_IDLE = """(path) => {
+    const panel = window.jupyterapp?.shell?.currentWidget;
+    const is_open = panel?.context?.path === path;
+    return is_open && panel.sessionContext?.session?.kernel?.status === "idle";
+}"""
+# Nobody is asked whether to save.
+CLOSE = """async () => {
+    const panel = jupyterapp.shell.currentWidget;
+    await panel.sessionContext.shutdown();
+    panel.dispose();
+}"""
 # A cell that fails stops the run, so that the cells below it never get a number.
 RUN_IS_OVER = """() => {
     const { content, sessionContext } = jupyterapp.shell.currentWidget;
@@ -79,7 +90,7 @@ class Lab:
         )
         _write_settings(folder / "settings", TEST_SETTINGS | (settings or {}))
         ARTIFACTS.mkdir(exist_ok=True)
-        with (ARTIFACTS / "jupyterlab.log").open("wb") as log:
+        with LOG.open("wb") as log:
             self._process = subprocess.Popen(
                 self._command(),
                 env=self._environment(),
@@ -102,7 +113,7 @@ class Lab:
                 return
             except OSError:
                 time.sleep(0.1)
-        raise RuntimeError(f"JupyterLab did not start; see {ARTIFACTS / 'jupyterlab.log'}")
+        raise RuntimeError(f"JupyterLab did not start; see {LOG}")
 
     def request(self, path: str, method: str = "GET") -> bytes:
         """What the server answers to a request of its REST interface."""
@@ -166,23 +177,40 @@ class Notebook:
 
     name: str  # e.g. "00_start_here" or "labs/01_tensor_ops"
     page: Page
+    server: str  # the address of its JupyterLab
     errors: list[str] = field(default_factory=list)  # from the browser's console
     strangers: list[str] = field(default_factory=list)  # addresses asked for on other machines
     seen: dict[str, list[dict]] = field(default_factory=dict)  # by `look_at_widgets`
 
     @classmethod
-    def open(cls, lab: Lab, context: BrowserContext, name: str) -> "Notebook":
-        """Open `name` in a fresh page and wait for its kernel; nothing is run."""
-        notebook = cls(name, context.new_page())
-        page = notebook.page
+    def open(cls, lab: Lab, page: Page, name: str) -> "Notebook":
+        """Open `name` and wait for its kernel; nothing is run.
+
+        A fresh page loads JupyterLab at the notebook's address; one on which JupyterLab stands
+        already opens the notebook as a click in the file browser does, which saves the loading.
+        """
+        notebook = cls(name, page, lab.url)
+        for old in ARTIFACTS.glob(f"FAILED-{notebook._file_name()}-*"):
+            old.unlink()
         page.set_default_timeout(SOON)
         page.on("console", notebook._note_message)
-        page.on("pageerror", lambda error: notebook.errors.append(str(error)))
-        page.on("request", lambda request: notebook._note_request(request, lab.url))
-        address = f"{lab.url}/lab/tree/notebooks/{name}.ipynb?token={lab.token}&reset"
-        page.goto(address, timeout=OPEN_TIME)
-        page.wait_for_function(KERNEL_IS_IDLE, timeout=OPEN_TIME)
+        page.on("pageerror", notebook._note_error)
+        page.on("request", notebook._note_request)
+        path = f"notebooks/{name}.ipynb"
+        if page.url.startswith(lab.url):
+            page.evaluate(OPEN, path)
+        else:
+            address = f"{lab.url}/lab/tree/{path}?token={lab.token}&reset"
+            page.goto(address, timeout=OPEN_TIME)
+        page.wait_for_function(KERNEL_IS_IDLE, arg=path, timeout=OPEN_TIME)
         return notebook
+
+    def close(self) -> None:
+        """End the kernel and close the notebook; JupyterLab stays in the page."""
+        self.page.evaluate(CLOSE)
+        self.page.remove_listener("console", self._note_message)
+        self.page.remove_listener("pageerror", self._note_error)
+        self.page.remove_listener("request", self._note_request)
 
     def run(self) -> None:
         """Clear what is stored, Run All Cells, and wait until the last widget is shown."""
@@ -248,8 +276,11 @@ class Notebook:
         if message.type == "error" and not allowed:
             self.errors.append(message.text)
 
-    def _note_request(self, request: Request, url: str) -> None:
-        if not request.url.startswith((url, "data:", "blob:")):
+    def _note_error(self, error: Error) -> None:
+        self.errors.append(str(error))
+
+    def _note_request(self, request: Request) -> None:
+        if not request.url.startswith((self.server, "data:", "blob:")):
             self.strangers.append(request.url)
 
 

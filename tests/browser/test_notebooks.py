@@ -49,7 +49,6 @@ def test_every_picture_has_a_caption_below_it(ran: Notebook):
 
 def test_every_control_of_an_explorer_redraws_its_picture(ran: Notebook):
     for number, explorer in enumerate(ran.page.locator(".course-explorer").all(), start=1):
-        ran.screenshot(explorer, f"explorer-{number}")
         sliders = explorer.locator(".noUi-handle").all()
         menus = explorer.locator("select").all()
         assert sliders or menus or explorer.locator("input[type=text]").all()  # typed in elsewhere
@@ -62,7 +61,6 @@ def test_every_control_of_an_explorer_redraws_its_picture(ran: Notebook):
 
 def test_every_choice_of_a_quiz_is_answered_with_its_reason(ran: Notebook):
     for number, quiz in enumerate(ran.page.locator(".course-quiz").all(), start=1):
-        ran.screenshot(quiz, f"quiz-{number}")
         reasons = [_click(quiz, choice) for choice in quiz.get_by_role("button").all()]
         assert sum(is_right for is_right, _ in reasons) == 1
         assert len({reason for _, reason in reasons}) == len(reasons)

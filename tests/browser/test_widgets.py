@@ -7,7 +7,7 @@ from pathlib import Path
 import nbconvert
 import nbformat
 import pytest
-from playwright.sync_api import BrowserContext, Error, Locator, Page, expect
+from playwright.sync_api import Error, Locator, Page, expect
 
 from course_lib.teaching import course
 from course_lib.teaching.exercises import ch00
@@ -108,11 +108,11 @@ def test_hints_unfold_one_by_one(ran: Notebook):
 
 @in_chapter_00
 def test_a_notebook_that_was_run_and_saved_shows_its_widgets_when_opened_again(
-    ran: Notebook, lab: Lab, context: BrowserContext
+    ran: Notebook, lab: Lab, page: Page
 ):
     ran.save()
     shutil.copy(lab.path(START), lab.path("opened_again"))
-    again = Notebook.open(lab, context, "opened_again")
+    again = Notebook.open(lab, page, "opened_again")
     try:
         again.page.wait_for_function(WIDGETS_ARE_SHOWN)
         again.look_at_widgets("stored")
@@ -124,8 +124,7 @@ def test_a_notebook_that_was_run_and_saved_shows_its_widgets_when_opened_again(
     except (AssertionError, Error):
         again.keep_evidence("opened-again")
         raise
-    finally:
-        again.page.close()
+    again.close()
 
 
 @in_chapter_02

@@ -165,6 +165,10 @@ WRONG = {
         (counts(LEFT_OUT, 10), "asked for like any other"),
         (counts(LEFT_OUT, 20), "Replaced and unchanged"),
         (counts(LEFT_OUT, 85), "were not chosen"),
+        (counts(LEFT_OUT, 100), "nothing to learn"),
+        (counts(LEFT_OUT, 15), "remembered as labels"),
+        (counts(MASKED, 0.8), "not a share"),
+        (counts(MASKED, 90), "how many in ten"),
         (counts(PADDING, 3), "token by token"),
     ],
     "8.2": [

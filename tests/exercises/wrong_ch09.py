@@ -75,6 +75,14 @@ def at_least_one(prompt, answer):
     return prompt + answer[:-1], ([-1] * marked + answer)[: len(prompt) + len(answer) - 1]
 
 
+def minus_hundred(prompt, answer):
+    return prompt + answer[:-1], [-100] * (len(prompt) - 1) + answer
+
+
+def no_numbers(prompt, answer):
+    return prompt + answer[:-1], [None] * (len(prompt) - 1) + answer
+
+
 def chosen(next_logits, ids):
     return int(next_logits(ids).argmax())
 
@@ -129,6 +137,10 @@ def forgets(next_logits, prompt, count, context):
     for _ in range(count):
         ids = [*ids[-context:], chosen(next_logits, ids[-context:])]
     return ids
+
+
+def too_little(next_logits, prompt, count, context):
+    return without_context(lambda ids: next_logits(ids[1 - context :]), prompt, count, context)
 
 
 def unlikeliest(next_logits, prompt, count, context):
@@ -186,7 +198,19 @@ def two_likeliest(chances, top_p):
 
 def in_order(chances, top_p):
     ordered = chances.sort(descending=True).values
-    return struck(ordered, ordered.cumsum(0) - ordered < top_p)[:3]
+    return struck(ordered, ordered.cumsum(0) - ordered < top_p)
+
+
+def cut_off(chances, top_p):
+    return in_order(chances, top_p)[:3]
+
+
+def places_only(chances, top_p):
+    return chances.sort(descending=True).indices
+
+
+def all_struck(chances, top_p):
+    return struck(chances, chances > 1)
 
 
 def counted(words):
@@ -277,6 +301,8 @@ WRONG = {
         (late, "A place too late"),
         (all_marked, "has work to do"),
         (zeros, "0 is an id like any other"),
+        (minus_hundred, "here it is -1"),
+        (no_numbers, "a list of whole numbers"),
         (unequal, "must be of one length"),
         (no_answer, "The input should be the prompt"),
         (at_least_one, "A prompt of one symbol"),
@@ -290,6 +316,7 @@ WRONG = {
         (without_context, "more than three ids at once"),
         (oldest, "show the newest"),
         (forgets, "not what is kept"),
+        (too_little, "shown fewer"),
         (unlikeliest, "should come; yours"),
         (as_text, "A list of ids"),
     ],
@@ -302,7 +329,10 @@ WRONG = {
         (threshold, "Probabilities sum to 1"),
         (by_softmax, "0.4 should become"),
         (two_likeliest, "twelve symbols"),
-        (in_order, "should have shape"),
+        (in_order, "in sorted order"),
+        (cut_off, "should have shape"),
+        (places_only, "no probabilities"),
+        (all_struck, "no probabilities"),
     ],
     "9.5": [
         (pair_only, "a tuple of two symbols"),

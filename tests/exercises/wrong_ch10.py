@@ -136,6 +136,17 @@ def wrong_order(image, encoders, ups, decoders, classify):
     return classify(x)
 
 
+def pooled_across(image, encoders, ups, decoders, classify):
+    kept, x = [], encoders[0](image)
+    for encoder in encoders[1:]:
+        x = F.max_pool2d(x, 2)
+        kept.append(x)  # too small by half
+        x = encoder(x)
+    for up, decoder in zip(ups, decoders, strict=True):
+        x = decoder(torch.cat([kept.pop(), up(x)], dim=1))
+    return classify(x)
+
+
 def pooled_first(image, encoders, ups, decoders, classify):
     return solve_u_forward(F.max_pool2d(image, 2), encoders, ups, decoders, classify)
 
@@ -189,7 +200,11 @@ WRONG = {
         (numbers(UNSHUFFLED, 12), "has more than four"),
         (numbers(MULTIPLE, 16), "What has the stem done"),
         (numbers(DICE, 0.6), "differ unless"),
-        (numbers(DICE, 0.5), "Draw it, and count."),
+        (numbers(DICE, 0.5), "Say 6 pixels are common"),
+        (numbers(ROWS, 25), "see where the last one ends"),
+        (numbers(JOINED, 96), "one from across, one from below"),
+        (numbers(UNSHUFFLED, 4), "a block of 4 x 4"),
+        (numbers(MULTIPLE, 8), "a factor of 2"),
     ],
     "10.2": [
         (replaced, "they should add up"),
@@ -215,6 +230,7 @@ WRONG = {
         (mean_pooled, "Averages are pooled"),
         (wrong_order, "Your code stopped"),
         (pooled_first, "no pooling stands before encoder 1"),
+        (pooled_across, "Your code stopped"),
     ],
     "10.5": [
         (at_once, "saw 16 pixels at once"),

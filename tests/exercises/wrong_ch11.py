@@ -166,6 +166,14 @@ def ready_nms(candidates, ratings, names, threshold):
     return boxes.nms(candidates, ratings, threshold, names).tolist()
 
 
+def flag_list(candidates, ratings, names, threshold):
+    return [True] * len(candidates)
+
+
+def the_boxes(candidates, ratings, names, threshold):
+    return candidates
+
+
 def flags(candidates, ratings, names, threshold):
     return "0, 3, 2"
 
@@ -237,6 +245,7 @@ WRONG = {
         (sizes(FRACTION, 9), "over their hull"),
         (sizes(FRACTION, 4), "of one box"),
         (sizes(FRACTION, 5), "squared paper"),
+        (sizes(FRACTION, 1 / 7), "below the line"),
         (sizes(WRONG_AP, 1), "Precision is 0"),
         (sizes(WRONG_AP, ...), "still open"),
     ],
@@ -272,6 +281,8 @@ WRONG = {
         (worst_first, "lowest rating first"),
         (ready_nms, "no ready-made suppression"),
         (flags, "A list of numbers"),
+        (flag_list, "A list of numbers"),
+        (the_boxes, "A list of numbers"),
     ],
     "11.5": [
         (mean_precision, "not over recalls"),

@@ -2,6 +2,8 @@
 
 import torch
 
+from course_lib.teaching.exercises.ch12 import solve_encode_box
+
 
 def count(grids, sizes, ratios, each):
     return sum(g * g * each(len(n), len(m)) for g, n, m in zip(grids, sizes, ratios, strict=True))
@@ -125,6 +127,10 @@ def by_corner(box, anchor):
     return torch.cat([(box[:2] - anchor[:2]) / side / 0.1, (size / side).log() / 0.2])
 
 
+def twice_as_high(box, anchor):
+    return solve_encode_box(box, anchor) * torch.tensor([1.0, 1, 1, 2])
+
+
 def not_moved(maps, numbers):
     return torch.cat([x.reshape(len(x), -1, numbers) for x in maps], 1)
 
@@ -218,7 +224,7 @@ WRONG = {
         (width_only, "both sides change"),
         (sizes_first, "their order is not"),
         (first_missing, "should have shape (4, 2)"),
-        (squares, "20 wide and 5 high"),
+        (squares, "the shapes are [[10.0, 10.0], [20.0, 5.0]"),
     ],
     "12.3": [
         (corners, "differences of corners"),
@@ -229,7 +235,8 @@ WRONG = {
         (no_logarithm, "lacks its logarithm"),
         (backwards, "from the box to the anchor"),
         (variances_exchanged, "two variances are exchanged"),
-        (by_corner, "The first offset should be"),
+        (by_corner, "offset 0 should be"),
+        (twice_as_high, "offset 3 should be"),
     ],
     "12.4": [
         (not_moved, "Without moving the channels last"),
@@ -240,7 +247,7 @@ WRONG = {
         (a_list, "One tensor"),
         (flat, "an axis of their own"),
         (images_mixed, "should stay apart"),
-        (last_numbers_first, "The first row should be"),
+        (last_numbers_first, "Row 0 of image 0 should be"),
     ],
     "12.5": [
         (objects_too, "is no background"),
@@ -249,7 +256,7 @@ WRONG = {
         (all_background, "only the worst should be"),
         (places, "not their places"),
         (too_many, "only that one is left"),
-        (one_short, "should be chosen; yours"),
+        (one_short, "ratio 2 chooses 2, 3, 6 and 7"),
         (numbers, "should be bool"),
     ],
 }

@@ -17,6 +17,7 @@ from torchvision.models.detection.ssd import SSD, SSDHead
 
 from course_lib import boxes as box_ops
 from course_lib import ssd
+from course_lib.recipes import scenes as recipes
 
 GRIDS = (12, 6, 3, 2, 1)
 SCALES = (0.15, 0.3, 0.5, 0.7, 0.85, 1.0)  # of 96 pixels; the last only gives a second size
@@ -49,6 +50,29 @@ def test_default_boxes():
     ours, theirs = ssd.anchors(config()), their_anchors()
     order = torch.tensor([0, 3, 1, 2])
     torch.testing.assert_close(ours.view(-1, 4, 4)[:, order].flatten(0, 1), theirs)
+
+
+def test_default_boxes_of_ssd300():
+    """Theirs: size, second size, then each ratio and its inverse; ours: the second size last."""
+    grids, counts = (38, 19, 10, 5, 3, 1), (4, 6, 6, 6, 4, 4)
+    ratios = [[2], [2, 3], [2, 3], [2, 3], [2], [2]]
+    scales = [0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05]  # of `torchvision.models.detection.ssd`
+    generator = DefaultBoxGenerator(ratios, scales=scales, clip=False)
+    images = ImageList(torch.zeros(1, 3, 300, 300), [(300, 300)])
+    theirs = generator(images, [torch.zeros(1, 1, n, n) for n in grids])[0]
+    ours = ssd.anchors(recipes.ANCHORS_300)
+    assert len(ours) == len(theirs) == 8732
+    sizes = [n * n * count for n, count in zip(grids, counts, strict=True)]
+    for a, b, count in zip(ours.split(sizes), theirs.split(sizes), counts, strict=True):
+        order = torch.tensor([0, count - 1, *range(1, count - 1)])
+        torch.testing.assert_close(a.view(-1, count, 4)[:, order].flatten(0, 1), b)
+
+
+def test_ssd300_has_a_place_for_each_anchor():
+    with torch.device("meta"):
+        model = recipes.SSDS["base"].make(classes=20)
+        found = model(torch.zeros(2, 3, 300, 300))
+    assert found.logits.shape == (2, 8732, 21) and found.offsets.shape == (2, 8732, 4)
 
 
 @pytest.mark.parametrize("variances", [(0.1, 0.2), (1.0, 1.0), (0.25, 0.5)])

@@ -67,6 +67,18 @@ def test_next_symbols_gives_the_likeliest_first(displayed):
     assert list(drawn["one"].items()) == [("b", 0.5), (" ", 0.3)]
 
 
+def test_next_symbols_says_how_many_may_follow_and_fits_the_range(monkeypatch):
+    shown = []
+    monkeypatch.setattr(plot, "show", lambda fig, *_: shown.append(fig))
+    low, high = {"a": 0.4, "b": 0.3, "c": 0.3, "d": 0.0}, {"a": 0.9, "b": 0.1}
+    figures.next_symbols({"low": low}, "c", "a", shown=2)
+    figures.next_symbols({"low": low, "high": high}, "c", "a", shown=2)
+    axes = [ax for fig in shown for ax in fig.axes]
+    titles = [ax.get_title() for ax in axes]
+    assert titles == ["low\n3 may follow", "low\n3 may follow", "high\n2 may follow"]
+    assert [ax.get_xlim()[1] for ax in axes] == [0.5, 1, 1]
+
+
 def test_completion_gives_the_pairs_that_count(displayed):
     counted = figures.completion("12=", [IGNORED, IGNORED, "3"], "c", "a")
     assert counted == [("=", "3")]
@@ -81,8 +93,9 @@ def test_surprise_finds_the_most_surprising_characters_across_lines(displayed):
 
 
 def test_losses_and_speed_give_what_they_compare(displayed):
-    lines = figures.losses({0: 3.0, 1: 2.0, 2: 2.5}, {"GPT": 1.5}, "c", "a")
-    assert lines == {"counting": 2.0, "GPT": 1.5}
+    counted = {"plain": {0: 3.0, 1: 2.0, 2: 2.5}, "mixed": {0: 3.0, 1: 2.0, 2: 1.8}}
+    lines = figures.losses(counted, {"GPT": 1.5}, "c", "a")
+    assert lines == {"plain": 2.0, "mixed": 1.8, "GPT": 1.5}
     assert figures.speed({"slow": [1.0, 4.0], "fast": [0.5, 1.0]}, [1, 2], "c", "a") == [2.0, 4.0]
     ends = figures.curves({"a": [3, 2], "b": [1]}, "y", "c", "a", levels={"l": 1.0}, first=1)
     assert ends == {"a": 2, "b": 1}
@@ -91,3 +104,14 @@ def test_losses_and_speed_give_what_they_compare(displayed):
 def test_maps_of_a_text(displayed):
     drawn = figures.text_maps({"head": torch.eye(3)}, "a\nb", "c", "a")
     assert drawn == {"head": torch.eye(3).tolist()}
+
+
+def test_maps_of_a_text_frame_the_row_that_matters(monkeypatch):
+    shown = []
+    monkeypatch.setattr(plot, "show", lambda fig, *_: shown.append(fig))
+    maps = {"one": torch.eye(40), "two": torch.eye(40)}
+    figures.text_maps(maps, "a" * 40, "c", "a", framed={"one": 2, "two": 7})
+    frames = [ax.patches[0].get_bbox().bounds for ax in shown[0].axes]
+    assert frames == [(-0.5, 1.5, 40, 1), (-0.5, 6.5, 40, 1)]
+    label = shown[0].axes[0].get_yticklabels()[0].get_fontsize()
+    assert shown[0].get_figheight() * 72 / 40 > label  # the names of the rows do not touch

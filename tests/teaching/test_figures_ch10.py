@@ -40,7 +40,19 @@ def test_maps_and_lines_give_what_they_draw(displayed):
     panels = {"a": torch.tensor([[0.0, 3]]), "b": torch.zeros(2, 2)}
     assert figures.maps(panels, "c", "a") == {"a": 3, "b": 0}
     assert figures.maps({"b": panels["b"]}, "c", "a") == {"b": 0}
-    assert figures.lines({"a": [2.0, 1.0]}, [0, 1], "x", "y", "c", "a") == {"a": 1.0}
+    assert figures.lines({"a": [2.0, 1.0]}, [0, 1], ("x", "y"), "c", "a") == {"a": 1.0}
+
+
+def test_images_among_the_maps_keep_their_own_scale(monkeypatch):
+    shown = []
+    monkeypatch.setattr(plot, "show", lambda fig, *_: shown.append(fig))
+    panels = {"photo": torch.ones(3, 2, 2), "numbers": torch.full((2, 2), 0.5)}
+    assert figures.maps(panels, "c", "a") == {"photo": 1, "numbers": 0.5}
+    photo, numbers, scale = shown[0].axes
+    assert photo.images[0].get_array().shape == (2, 2, 3)
+    assert numbers.images[0].get_clim() == (0, 0.5) and scale.get_ylim() == (0, 0.5)
+    figures.maps({"photo": panels["photo"]}, "c", "a")
+    assert len(shown[1].axes) == 1  # nothing to give a scale for
 
 
 @pytest.mark.parametrize("skips", [True, False])
@@ -72,7 +84,7 @@ def test_outlines_bear_empty_masks(displayed):
 def test_agreement(displayed):
     truth = torch.tensor([[True, True], [False, False]])
     guess = torch.tensor([[True, False], [True, False]])
-    assert figures.agreements({"a": (guess, truth)}, "c", "a") == {"a": pytest.approx(1 / 3)}
+    assert figures.agreements({"a": (guess, truth)}, "c", "a") == {"a": pytest.approx(1 / 2)}
     scores = figures.threshold_scores(torch.tensor([[0.9, 0.2], [0.6, 0.1]]), truth, 0.5)
     assert scores == {"IoU": pytest.approx(1 / 3), "precision": 0.5, "recall": 0.5}
     nothing = figures.threshold_scores(torch.zeros(2, 2), truth & False, 0.5)
@@ -108,6 +120,32 @@ def test_a_cut_join_carries_zeros(model, scene):
         torch.testing.assert_close(found, maimed(images).detach())
         assert not found.allclose(whole)
     assert not any(block._forward_pre_hooks for block in model.modules())
+
+
+def test_what_arrives_at_a_decoder_is_what_it_was_given(model, scene):
+    given = {}
+    for level, up in ((2, 0), (1, 1)):
+        model.ups[up].register_forward_hook(
+            lambda _, i, out, level=level: given.update({level: out})
+        )
+    found = figures.arriving(model, scene[0])
+    for up in model.ups:
+        up._forward_hooks.clear()
+    assert found[1].shape == (2, 8, 8) and found[2].shape == (2, 4, 4)
+    for level, from_below in given.items():
+        torch.testing.assert_close(found[level][1], from_below[0].detach().abs().mean(0))
+        assert not found[level][0].allclose(found[level][1])
+    assert not any(block._forward_pre_hooks for block in model.modules())
+
+
+def test_the_cut_picture_says_what_is_cut(model, scene):
+    titles = {
+        cut: figures.cut_figure(model, *scene, cut).axes[3].get_title()
+        for cut in ((), (1,), (1, 2))
+    }
+    assert [title.split(":")[0] for title in titles.values()] == [
+        "nothing cut", "join 1 cut", "joins 1, 2 cut"
+    ]  # fmt: skip
 
 
 def test_the_cut_picture_follows_its_menu(model, scene):

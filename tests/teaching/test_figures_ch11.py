@@ -49,20 +49,31 @@ def frames(ax):
 
 def test_pictures_draw_every_box_where_it_is(shown):
     panels = [figures.scene_panel(scenes(), number, "t") for number in (0, 1)]
-    assert figures.pictures(panels, "c", "a", columns=3) == [2, 1]
-    first, second, empty = shown[0].axes
+    panels.append(figures.Panel(scenes().images[0]))
+    assert figures.pictures(panels, "c", "a", columns=2) == [2, 1, 0]
+    first, second, bare, empty = shown[0].axes
     assert frames(first)[::2] == [[9.5, 19.5, 39.5, 59.5], [49.5, 49.5, 89.5, 79.5]]
     assert [text.get_text() for text in first.texts] == ["fruit", "bird"]
-    assert len(frames(second)) == 2 and not empty.images
+    assert first.get_title() == "t" and [t.get_ha() for t in first.texts] == ["left", "left"]
+    assert len(frames(second)) == 2 and not frames(bare) and not empty.images
+
+
+def test_a_panel_has_its_grid_and_no_text_beyond_its_edges():
+    corner = figures.Mark(torch.tensor([70.0, 0, 96, 9]), text="vehicle 0.95")
+    fig, axes = plot.figure(3, 3.35)
+    figures.draw_panel(axes[0, 0], figures.Panel(scenes().images[0], [corner], "t", 32))
+    lines = [line.get_xdata()[0] for line in axes[0, 0].lines]
+    assert lines[1::2] == [31.5, 63.5] and len(lines) == 4
+    plot.to_png(fig)
+    inside, text = axes[0, 0].get_window_extent(), axes[0, 0].texts[0].get_window_extent()
+    assert inside.x0 <= text.x0 and text.x1 <= inside.x1 + 1 and text.y1 <= inside.y1 + 1
 
 
 def test_found_panels_hold_the_boxes_of_their_image():
     found = detections((0, [1, 2, 3, 4], 1, 0.5), (1, [5, 6, 7, 8], 3, 0.25))
-    panel = figures.found_panel(scenes(), 1, found)
-    assert panel.boxes.tolist() == [[5, 6, 7, 8]] and panel.scores.tolist() == [0.25]
-    fig, axes = plot.figure()
-    figures.draw_panel(axes[0, 0], panel)
-    assert [text.get_text() for text in axes[0, 0].texts] == ["mammal 0.25"]
+    (mark,) = figures.found_panel(scenes(), 1, found).marks
+    assert mark.box.tolist() == [5, 6, 7, 8] and mark.text == "mammal 0.25"
+    assert mark.color == figures.COLOURS[3]
     assert len(COLOURS := set(figures.COLOURS)) == len(CLASSES), COLOURS
 
 
@@ -118,15 +129,16 @@ def test_explored_figures_count_before_and_after():
     grid = figures.pretend(scenes(), CONFIG, seed=0, noise=0.1)[0]
     fig = figures.found_figure(scenes().images[0], grid, CONFIG, 0.5, 0.5)
     titles = [ax.get_title() for ax in fig.axes]
-    assert titles == ["above 0.50: 6", "overlapping up to 0.50: 2"]
+    assert titles == ["confidence from 0.50: 6 boxes", "overlap up to 0.50: 2 boxes"]
     nothing = figures.found_figure(scenes().images[0], grid, CONFIG, 1.0, 0.5)
-    assert nothing.axes[0].get_title().endswith(": 0") and plot.to_png(nothing)
+    assert nothing.axes[0].get_title().endswith(": 0 boxes") and plot.to_png(nothing)
 
 
 def test_a_cell_shows_its_box_and_numbers():
     grid = yolo.encode(BOXES, LABELS, CONFIG, 96, 96)[0]
     row, column = 5, 3  # of the centre 25, 40
     fig = figures.cell_figure(scenes().images[0], grid, CONFIG, row, column)
+    assert fig.axes[0].get_title().startswith("row 5, column 3")
     assert frames(fig.axes[0])[0] == pytest.approx([9.5, 19.5, 39.5, 59.5], abs=1e-3)
     assert [bar.get_width() for bar in fig.axes[1].patches] == [1, 1, 0, 0, 0, 0, 0]
     assert [p.get_xy() for p in fig.axes[0].patches if p.get_fill()] == [(23.5, 39.5)]

@@ -59,7 +59,7 @@ def test_marks_tell_right_from_wrong_and_show_what_is_missed():
     assert torch.equal(marks[0].box, BOXES[1]) and marks[1].text == "dog 0.90"
     assert marks[1].color == plot.GREEN
     marks = figures.verdict_marks(detections((BOXES[0], 0, 0.9)), BOXES, LABELS, NAMES)
-    assert marks[1].color == plot.ORANGE and len(marks) == 2
+    assert marks[1].color == plot.SKY and len(marks) == 2
 
 
 def test_nothing_found_and_nothing_there():
@@ -73,19 +73,12 @@ def test_nothing_found_and_nothing_there():
 # --- pictures ----------------------------------------------------------------------------------
 
 
-def test_pictures_count_their_boxes(displayed):
-    marks = [[figures.Mark(BOXES[0], text="here")], [], [figures.Mark(box) for box in BOXES]]
-    drawn = figures.pictures([image()] * 3, marks, ["a", "b", "c"], "c", "a", grids=(0, 8, 32))
-    assert drawn == [1, 0, 2]
-    assert len(displayed) == 2
-
-
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.9])
 def test_the_anchor_explorer_counts_what_fits(threshold):
     fig = figures.anchor_figure(image(), BOXES, 12, 20, 1.0, threshold)
     anchors = ssd.anchors_for(12, 12, (20,), (1.0,), 96)
     fits = (box_ops.iou_matrix(BOXES, anchors) >= threshold).any(0).sum()
-    assert fig.axes[0].get_title() == f"12 x 12 places, anchors that fit: {fits}"
+    assert fig.axes[0].get_title() == f"12 x 12 places, size 20, width / height 1: {fits} fit"
     texts = [text.get_text() for text in fig.axes[1].texts]
     best = box_ops.iou_matrix(BOXES, anchors).amax(1)
     assert texts == [f"{value:.2f}" for value in best]
@@ -94,19 +87,19 @@ def test_the_anchor_explorer_counts_what_fits(threshold):
 @pytest.mark.parametrize("grid", [1, 2, 3, 12])
 @pytest.mark.parametrize("ratio", [0.25, 4.0])
 def test_the_anchor_explorer_bears_all_levels_and_shapes(grid, ratio):
-    pictures = [
+    drawn = [
         plot.to_png(figures.anchor_figure(image(), objects, grid, 96, ratio, 0.5))
         for objects in (BOXES, BOXES[:0])
     ]
-    assert pictures[0] != pictures[1]
+    assert drawn[0] != drawn[1]
 
 
-def test_found_figure_says_what_it_shows():
+def test_judged_figure_says_what_it_shows():
     found = detections((BOXES[0], 1, 0.9), (BOXES[1], 1, 0.7))
-    fig = figures.found_figure(image(), found, BOXES, LABELS, NAMES)
+    fig = figures.judged_figure(image(), found, BOXES, LABELS, NAMES)
     assert fig.axes[0].get_title() == "2 objects; 1 right, 1 misnamed, 0 again, 0 wrong"
     assert plot.to_png(fig) != plot.to_png(
-        figures.found_figure(image(), nothing(), BOXES, LABELS, NAMES)
+        figures.judged_figure(image(), nothing(), BOXES, LABELS, NAMES)
     )
 
 

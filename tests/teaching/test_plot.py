@@ -54,6 +54,22 @@ def test_training_curve_returns_the_losses_and_their_moving_mean(displayed):
     assert data["smooth"][-1] == pytest.approx(sum(data["loss"][-20:]) / 20)
 
 
+@pytest.mark.parametrize("low, span", [(8.2, 1.2), (0.28, 1.6), (0.013, 5.0), (0.95, 50), (1, 1e5)])
+def test_the_labels_of_a_loss_axis_are_few_and_apart(displayed, monkeypatch, low, span):
+    shown = []
+    monkeypatch.setattr(plot, "show", lambda fig, caption, alt: shown.append(fig))
+    losses = [low, low * span]
+    plot.training_curve(History(2, losses, [0.1, 0.1], 1.0), "c", "a")
+    plot.to_png(shown[0])  # draws, and so lays out
+    ax = shown[0].axes[0]
+    bottom, top = ax.get_ylim()
+    ticks = [*ax.yaxis.get_major_ticks(), *ax.yaxis.get_minor_ticks()]
+    labels = [t.label1 for t in ticks if t.label1.get_text() and bottom <= t.get_loc() <= top]
+    boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.y0)
+    assert 2 <= len(boxes) <= 6
+    assert all(below.y1 + 8 < above.y0 for below, above in zip(boxes, boxes[1:], strict=False))
+
+
 def test_every_new_epoch_gets_a_line(displayed):
     for epoch in (None, 100, 30, 50):  # of 100 steps: no line for the first two
         plot.training_curve(history(), "c", "a", epoch=epoch)

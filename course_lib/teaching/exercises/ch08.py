@@ -42,7 +42,17 @@ def _wrong_count(name: str, given: float) -> str:
         (LEFT_OUT, 10): "An unchanged word is asked for like any other chosen one.",
         (LEFT_OUT, 20): "Replaced and unchanged words are asked for, too.",
         (LEFT_OUT, 85): "Those are words that were not chosen; here all are chosen ones.",
-    }.get((name, given), "Write the record down, token by token.")
+        (MASKED, 0.8): "Of 100 words: a number of words is asked for, not a share.",
+        (LEFT_OUT, 100): "Then there would be nothing to learn. Which words have a label?",
+    }.get((name, given), _look_again(name))
+
+
+def _look_again(name: str) -> str:
+    if name == MASKED:
+        return "In the lesson, how many in ten of the chosen words are replaced by [MASK]?"
+    if name == LEFT_OUT:
+        return "The loss compares labels. Which of the chosen words were remembered as labels?"
+    return "Write the record down, token by token."
 
 
 LONG_A, LONG_B = list(range(10, 19)), list(range(30, 34))
@@ -287,8 +297,9 @@ why_mask = Quiz(
             correct=True,
         ),
         Choice(
-            "Because it has two heads, and the second needs them",
-            "The second head, for neighbours, reads [CLS] and needs no hidden words.",
+            "Because the head for neighbours needs them",
+            "That head reads [CLS], and needs no hidden words: it is asked which passages follow "
+            "each other.",
         ),
     ),
 )
@@ -358,11 +369,11 @@ copy_quiz = Quiz(
 )
 
 paired_quiz = Quiz(
-    "Two classifiers are tested on the same sentences; their 95 % intervals overlap. Does that "
-    "show that no difference can be seen?",
+    "Two classifiers are tested on the same sentences, and their 95 % intervals overlap. May one "
+    "conclude that neither is better?",
     (
         Choice(
-            "Yes: overlapping intervals mean no difference",
+            "Yes: where intervals overlap, there is no difference",
             "They would be too strict a rule even for two different tests; and here the sentences "
             "are the same, which a paired test can use.",
         ),

@@ -10,6 +10,14 @@ from course_lib.teaching.exercises.exercise import Exercise, Rejected, expect_te
 from course_lib.teaching.quiz import Choice, Quiz
 
 
+def ids_of(value, what: str) -> list[int]:
+    """The ids in a list or a tensor, or a rejection."""
+    try:
+        return [int(number) for number in value]
+    except (TypeError, ValueError):
+        raise Rejected(f"{what} should be a list of whole numbers; yours: {value!r}.") from None
+
+
 def examine_windows(windows) -> None:
     ids = torch.tensor([4, 7, 1, 0, 9, 3, 5, 8])
     value = windows(ids.clone(), [0, 2, 4], 3)
@@ -43,7 +51,7 @@ def examine_example(example) -> None:
     value = example([8, 3, 5], [6, 2])
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise Rejected("Two lists should come back: the input and the labels.")
-    given, labels = (list(map(int, part)) for part in value)
+    given, labels = ids_of(value[0], "The input"), ids_of(value[1], "The labels")
     if len(given) != len(labels):
         raise Rejected(
             f"Input and labels must be of one length; yours have {len(given)} and {len(labels)}."
@@ -56,13 +64,16 @@ def examine_example(example) -> None:
         raise Rejected("Here the prompt itself is to be predicted, too; mark those places.")
     if labels == [-1, -1, -1, 6]:
         raise Rejected("A place too late: at the prompt's last symbol the answer must begin.")
+    if -100 in labels:
+        raise Rejected("PyTorch's own mark is -100; here it is -1.")
     if labels == [-1, -1, -1, 2]:
         raise Rejected("All places of the prompt are marked; but the last one has work to do.")
     if 0 in labels:
         raise Rejected("0 is an id like any other; what is left out is marked by -1.")
     if labels != [-1, -1, 6, 2]:
         raise Rejected(f"What should follow 8, what 3, what 5 and what 6? Yours: {labels}.")
-    if [list(part) for part in example([1], [4, 4, 0])] != [[1, 4, 4], [4, 4, 0]]:
+    short = [ids_of(part, "Each part") for part in example([1], [4, 4, 0])]
+    if short != [[1, 4, 4], [4, 4, 0]]:
         raise Rejected("A prompt of one symbol: no place is left out there.")
 
 
@@ -84,7 +95,7 @@ def examine_write(write) -> None:
         value = value.tolist()
     if not isinstance(value, list):
         raise Rejected(f"A list of ids is asked for, but a {type(value).__name__} came back.")
-    value = [int(number) for number in value]
+    value = ids_of(value, "The result")
     if given != [1, 2]:
         raise Rejected("The prompt that was handed in has changed: make a new list.")
     if value == [3, 5, 8, 3]:
@@ -101,9 +112,11 @@ def examine_write(write) -> None:
     value = write(next_logits, [1, 2], 6, 3)
     if max(map(len, seen)) > 3:
         raise Rejected("With a context of 3 it was shown more than three ids at once.")
+    if len(seen[-1]) < 3:
+        raise Rejected("With a context of 3 it may see three ids; it was shown fewer in the end.")
     if seen[-1] == [1, 2, 3]:
         raise Rejected("When the context is full it is shown the oldest ids; show the newest.")
-    if [int(number) for number in value] != [1, 2, 3, 5, 8, 3, 1, 4]:
+    if ids_of(value, "The result") != [1, 2, 3, 5, 8, 3, 1, 4]:
         raise Rejected("With a context of 3 ids are lost: cut what is shown, not what is kept.")
 
 
@@ -119,12 +132,16 @@ def examine_nucleus(nucleus) -> None:
     chances = torch.tensor([0.05, 0.4, 0.1, 0.25, 0.2])
     value = nucleus(chances.clone(), 0.6)
     expect_tensor(value, (5,), "the probabilities")
+    if not value.is_floating_point() or value.isnan().any() or value.sum() == 0:
+        raise Rejected(f"These are no probabilities: {value.tolist()}.")
     if torch.allclose(value, chances):
         raise Rejected("Nothing was struck out.")
     if torch.allclose(value, torch.tensor([0.0, 0.4, 0.0, 0.25, 0.0])):
         raise Rejected("The right ones are left; now bring their sum back to 1.")
     if torch.allclose(value, torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0])):
         raise Rejected("One is missing: what is left must make up 0.6 at least, and 0.4 does not.")
+    if value[0] > value[1] and value.sort(descending=True).values.equal(value):
+        raise Rejected("They come in sorted order; write each back to the place it came from.")
     if value[3] == 0:
         raise Rejected("The first in the list are kept; the likeliest should be.")
     if value.count_nonzero() == 3:
@@ -292,31 +309,31 @@ minus_one = Quiz(
     (
         Choice(
             "Nothing; they could be left out of the input",
-            "Then nobody would know what to add. The answer's places look at them.",
+            "Then the model would not know what to complete. The answer's places look at them.",
+        ),
+        Choice(
+            "They are predicted, with a smaller weight",
+            "Their weight in the loss is 0: the gradient of their logits is 0, too.",
         ),
         Choice(
             "They are read: the answer's places attend to them, and gradients reach them that way",
             "Only their own predictions do not count.",
             correct=True,
         ),
-        Choice(
-            "They are predicted, with a smaller weight",
-            "Their weight in the loss is 0: the gradient of their logits is 0, too.",
-        ),
     ),
 )
 
 cold = Quiz(
-    "You lower the temperature to almost 0. What will the text be like?",
+    "A GPT writes a play, and you lower the temperature to almost 0. What will the text be like?",
     (
-        Choice(
-            "More varied, since the model is freer",
-            "A high temperature makes it freer. A low one makes the likely likelier.",
-        ),
         Choice(
             "The same for every seed, and soon in circles",
             "Nothing is left to chance. A likely phrase leads to itself, and it goes round.",
             correct=True,
+        ),
+        Choice(
+            "More varied, since the model is freer",
+            "A high temperature makes it freer. A low one makes the likely likelier.",
         ),
         Choice(
             "Free of mistakes",
@@ -333,15 +350,15 @@ cache = Quiz(
             "They do not change at all; the logits are equal up to rounding.",
         ),
         Choice(
+            "The weights do not change while it writes",
+            "True, but not enough: in a network that looks ahead, new symbols would still change "
+            "the old places.",
+        ),
+        Choice(
             "No earlier place sees a later one, so nothing that comes can change them",
             "That is what the causal mask gives. BERT, which looks in both directions, would have "
             "to compute all of them again.",
             correct=True,
-        ),
-        Choice(
-            "Because the weights do not change while it writes",
-            "True, but not enough: in a network that looks ahead, new symbols would still change "
-            "the old places.",
         ),
     ),
 )

@@ -44,8 +44,15 @@ def _wrong_number(name: str, given: float) -> str:
         (DICE, 0.6): "The two differ unless they are 0 or 1.",
         (DICE, 0.43): "Dice is the larger of the two.",
     }
-    hint = "Draw it, and count."
-    return f"{name}: {said.get((name, given), hint)}"
+    hint = {
+        ROWS: "Draw the stamps, each four rows long, and see where the last one ends.",
+        JOINED: "Two maps are laid side by side: one from across, one from below.",
+        UNSHUFFLED: "Each channel gives one for each pixel of a block of 4 x 4.",
+        MULTIPLE: "Every halving on the way down, the stem's too, is a factor of 2.",
+        DICE: "Say 6 pixels are common and 10 are in one area or the other. How large are the two "
+        "areas together?",
+    }
+    return f"{name}: {said.get((name, given), hint[name])}"
 
 
 def examine_stamp_row(stamp_row) -> None:
@@ -142,7 +149,7 @@ def examine_u_forward(u_forward) -> None:
         raise Rejected("These are the features of the last decoder, not yet logits.")
     expect_tensor(value, (2, 3, 16, 24), "logits of three classes at each pixel")
     mistakes = {
-        "The two halves are the wrong way round: what comes across stands first.": _walk(
+        "The two halves are the wrong way round: the map from across stands first.": _walk(
             image, *parts, join=lambda across, x: torch.cat([x, across], 1)
         ),
         "Zeros seem to come across. Keep each encoder's output, and hand it over.": _walk(
@@ -157,7 +164,10 @@ def examine_u_forward(u_forward) -> None:
         if torch.allclose(value, wrong, atol=1e-5):
             raise Rejected(reason)
     if not torch.allclose(value, model(image), atol=1e-5):
-        raise Rejected("The shape is right, the logits are not. Which maps meet in which decoder?")
+        raise Rejected(
+            "The shape is right, the logits are not. Does each decoder get the output of the "
+            "encoder of its own size, as it was before the pooling?"
+        )
 
 
 def _walk(image, encoders, ups, decoders, classify, pool=F.max_pool2d, join=None) -> Tensor:
@@ -307,17 +317,17 @@ QUIZZES = (
                    "It shortens the gradient's way, too. But it is there for what it carries "
                    "forward."),
             Choice("The same map as comes from below, as a safeguard.",
-                   "From below comes a coarse map that has seen much of the image."),
+                   "They differ: from below comes a coarse map that has seen much of the image."),
             Choice("A map with the full detail of its level.",
                    "What pooling threw away on the way down is still in it.", correct=True),
         ),
     ),
     Quiz(
-        "A mask is to be made half as large. How?",
+        "A mask of class numbers is to be made half as large. How?",
         (
-            Choice("Take the nearest pixel of each.", "Each label is one that was there.",
-                   correct=True),
-            Choice("Bilinearly, like the image, and round.",
+            Choice("Each new pixel takes the class of the nearest old one.",
+                   "Each label is one that was there.", correct=True),
+            Choice("Like the image: each new pixel takes the mean of old ones, rounded.",
                    "Between class 1 and class 3 that invents class 2."),
             Choice("Masks cannot be resized, only cropped.",
                    "Often said. With the nearest pixel they can: the lab measures it."),
@@ -331,14 +341,16 @@ QUIZZES = (
                    "Neighbours are nearly alike: 0.99 may be mere copying.", correct=True),
             Choice("What its IoU is.", "That follows from Dice: about 0.98."),
             Choice("How many parameters it has.",
-                   "A good question, and it says nothing about the score's worth."),
+                   "Worth knowing, but it does not tell what the score is worth."),
         ),
     ),
     Quiz(
-        "An image is labelled in tiles. Why do the tiles overlap?",
+        "Each tile is shown to the network with a margin around it, and of the answer only the "
+        "inner part is kept. Why?",
         (
             Choice("To take the mean of two answers where tiles meet.",
-                   "That hides seams a little; it does not remove them."),
+                   "Some do so, and it hides the seams a little. Here only one answer is kept for "
+                   "each pixel."),
             Choice("Because the image's side may be no multiple of the tile's.",
                    "A smaller last tile would do for that."),
             Choice("So that every pixel sees as much around it as in the whole image.",

@@ -38,6 +38,7 @@ def _wrong_size(name: str, given: float) -> str:
         (ROW, 7): "Count from 0.",
         (FRACTION, 8): "What both share is counted once in what they cover together.",
         (FRACTION, 9): "That is over their hull, not over what they cover.",
+        (FRACTION, 1 / 7): "Only the number below the line is asked for.",
         (FRACTION, 4): "That is the share of one box, not of both together.",
         (WRONG_AP, 1): "Precision is 0 after every one of its boxes.",
     }
@@ -52,6 +53,7 @@ def examine_overlaps(overlaps) -> None:
     by_hand = without(overlaps, "Write it out instead of calling a ready-made one.", *ready)
     value = by_hand(a, b)
     expect_tensor(value, (3, 4), "the IoU of 3 boxes with 4")
+    value = value.float()
     low, high = torch.maximum(a[:, None, :2], b[:, :2]), torch.minimum(a[:, None, 2:], b[:, 2:])
     sides = high - low
     areas = [(t[:, 2] - t[:, 0]) * (t[:, 3] - t[:, 1]) for t in (a, b)]
@@ -194,8 +196,9 @@ def examine_suppress_by_class(suppress_by_class) -> None:
 def _numbers(value) -> list[int]:
     if isinstance(value, Tensor):
         value = value.tolist()
-    if not isinstance(value, list) or not all(float(item).is_integer() for item in value):
-        raise Rejected(f"A list of numbers of boxes is asked for, not a {type(value).__name__}.")
+    flat = isinstance(value, list) and not any(isinstance(item, bool | list) for item in value)
+    if not flat or not all(float(item).is_integer() for item in value):
+        raise Rejected("A list of numbers of boxes is asked for, such as [0, 2].")
     return [int(item) for item in value]
 
 
@@ -334,9 +337,7 @@ EXERCISES = (sizes, overlaps, spread, suppress_by_class, area_under)
 silent_cells = Quiz(
     "A cell holds no object. What do its x, y, w and h learn?",
     (
-        Choice(
-            "To be 0", "No: only the confidence learns 0 there. A box of no object has no truth."
-        ),
+        Choice("To be 0", "Only the confidence learns 0 there. No object, no true box."),
         Choice("Nothing", "The box's part of the loss leaves such cells out.", correct=True),
         Choice(
             "The nearest object's box", "Only a cell that answers for an object learns its box."
@@ -366,7 +367,7 @@ lower_threshold = Quiz(
             correct=True,
         ),
         Choice("More boxes are kept", "The other way round: less overlap is enough to be dropped."),
-        Choice("Unsure boxes go", "That is the other knob, the confidence."),
+        Choice("Boxes that score below 0.1 go", "That is the other knob, the confidence."),
     ),
 )
 

@@ -52,6 +52,7 @@ def examine_anchor_shapes(anchor_shapes) -> None:
     if isinstance(value, Tensor) and value.shape == (6, 2):
         raise Rejected("Six shapes are all pairs; the other sizes take the first ratio only.")
     expect_tensor(value, (4, 2), "the shapes")
+    value = value.float()  # whole numbers are as good
     right = torch.tensor([[10.0, 10], [20, 5], [5, 20], [16, 16]])
     if torch.allclose(value, right.flip(1), atol=1e-4):
         raise Rejected("Width and height are exchanged: the ratio is width to height.")
@@ -64,7 +65,10 @@ def examine_anchor_shapes(anchor_shapes) -> None:
     if right_set == own_set and not in_order:
         raise Rejected("The shapes are right, their order is not: first size first, all ratios.")
     if not in_order:
-        raise Rejected(f"Size 10, ratio 4 should be 20 wide and 5 high; all of yours: {value}.")
+        raise Rejected(
+            "For sizes 10 and 16 and ratios 1, 4 and 0.25 the shapes are "
+            f"{right.tolist()}; yours are {value.double().round(decimals=2).tolist()}."
+        )
 
 
 def solve_anchor_shapes(sizes, ratios):
@@ -76,6 +80,7 @@ def examine_encode_box(encode_box) -> None:
     box, anchor = torch.tensor([14.0, 20, 34, 60]), torch.tensor([10.0, 10, 50, 30])
     value = encode_box(box.clone(), anchor.clone())
     expect_tensor(value, (4,), "the offsets")
+    value = value.float()
     move, grow = torch.tensor([-6 / 40, 20 / 20]), torch.tensor([0.5, 2.0])
     right = torch.cat([move / 0.1, grow.log() / 0.2])
     mistakes = {
@@ -100,7 +105,11 @@ def examine_encode_box(encode_box) -> None:
         if torch.allclose(value, wrong, atol=1e-4):
             raise Rejected(reason)
     if not torch.allclose(value, right, atol=1e-4):
-        raise Rejected(f"The first offset should be {right[0]:.3f}; yours is {value[0]:.3f}.")
+        place = int((~torch.isclose(value, right, atol=1e-4)).nonzero()[0])
+        raise Rejected(
+            f"For the box {box.tolist()} and the anchor {anchor.tolist()} offset {place} should be "
+            f"{right[place]:.3f}; yours is {value[place]:.3f}."
+        )
 
 
 def solve_encode_box(box, anchor):
@@ -147,7 +156,11 @@ def examine_flatten_maps(flatten_maps) -> None:
         if torch.equal(value, wrong):
             raise Rejected(reason)
     if not torch.equal(value, right):
-        raise Rejected(f"The first row should be {right[0, 0].tolist()}; yours: {value[0, 0]}.")
+        image, row = (value != right).any(2).nonzero()[0].tolist()
+        raise Rejected(
+            f"Row {row} of image {image} should be {right[image, row].tolist()}; yours is "
+            f"{value[image, row].tolist()}."
+        )
 
 
 def solve_flatten_maps(maps, numbers):
@@ -177,7 +190,10 @@ def examine_hardest(hardest) -> None:
         if wrong:
             raise Rejected(reason)
     if chosen != [2, 3, 6, 7]:
-        raise Rejected(f"Of these losses, 2, 3, 6 and 7 should be chosen; yours: {chosen}.")
+        raise Rejected(
+            f"Of the losses {[round(loss, 1) for loss in losses.tolist()]}, 0 and 5 those of "
+            f"objects, ratio 2 chooses 2, 3, 6 and 7; yours chooses {chosen}."
+        )
     few = hardest(torch.ones(3), torch.tensor([True, True, False]), 3).tolist()
     if few != [False, False, True]:
         raise Rejected(
@@ -331,9 +347,9 @@ why_mining = Quiz(
             correct=True,
         ),
         Choice(
-            "The three nearest to the object",
-            "Often it is those, since half of an object looks like an object. But it is the loss "
-            "that decides.",
+            "Those that overlap the object most",
+            "Nobody looks at the overlap here: the loss decides. (Such anchors are often among the "
+            "hardest, since half of an object looks like an object.)",
         ),
     ),
 )

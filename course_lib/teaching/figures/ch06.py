@@ -245,6 +245,8 @@ def _draw_map(
     ax.set_yticklabels(rows)
     turned = max(map(len, columns)) > 2
     ax.tick_params(axis="x", rotation=60 if turned else 0)
+    for label in ax.get_xticklabels() if turned else ():
+        label.set(ha="right", rotation_mode="anchor")  # else long ones run into each other
     ax.set(xlabel="looks at (keys)", ylabel="queries")
     ax.grid(False)
     for axis, names in ((ax.xaxis, columns), (ax.yaxis, rows)):  # white lines between the squares

@@ -36,7 +36,7 @@ def dots(
         ax.set_xticks(range(len(cases)), labels=labels)
         ax.set(title=title, xlim=(-0.6, len(cases) - 0.2))
         if zero:
-            ax.set_ylim(0, None)
+            ax.set_ylim(0, 1.08 * max(values.max().item() for values in cases.values()))
         ax.grid(False, axis="x")
     plot.show(fig, caption, alt)
     return {

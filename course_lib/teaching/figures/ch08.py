@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
-from course_lib import data, subwords
+from course_lib import bert, data, reviews, subwords
 from course_lib.pretraining import CLS, IGNORED, LENGTH, MASK, SEP, Record
 from course_lib.teaching import plot
 from course_lib.teaching.figures import ch06
@@ -100,7 +101,7 @@ def record(
         ax.add_patch(Rectangle((column + 0.03, line + 0.06), 0.94, 0.84, **box))
         faint = "#9a9a95" if not is_real else plot.BLACK
         for text, height, shade in ((token, 0.34, faint), (before.get(place, ""), 0.7, plot.RED)):
-            size = 10.5 if len(text) < 10 else 8  # long words would leave their box
+            size = min(10.5, 112 / max(len(text), 1))  # long words would leave their box
             centre = {"ha": "center", "va": "center", "color": shade, "fontsize": size}
             ax.text(column + 0.5, line + height, text, **centre)
     plot.show(fig, caption, alt)
@@ -133,7 +134,7 @@ def nearest_figure(text: str, others: Sequence[str], alike: Sequence[float]) -> 
     fig, axes = plot.figure(10.5, 1.1 + 0.42 * len(ranked))
     ax = axes[0, 0]
     ax.barh(range(len(ranked)), [value for value, _ in ranked], color=[plot.BLUE, *[GREY] * 40])
-    ax.set(yticks=range(len(ranked)), xlim=(min(0, ranked[-1][0]), 1), xlabel="cosine")
+    ax.set(yticks=range(len(ranked)), xlim=(min(0, ranked[-1][0]) - 0.02, 1), xlabel="cosine")
     ax.set_yticklabels([textwrap.shorten(name, 46, placeholder=" …") for _, name in ranked])
     ax.set_title(textwrap.shorten(text, 70, placeholder=" …"), fontsize=13)
     ax.invert_yaxis()
@@ -154,7 +155,7 @@ def heads(
         For each, the token that every token looks at most.
     """
     panels = {
-        f"{title}\nlayer {layer + 1}, head {head + 1}": (maps[layer, head], tokens, tokens)
+        f"{title}: layer {layer + 1}, head {head + 1}": (maps[layer, head], tokens, tokens)
         for title, (layer, head, _) in chosen.items()
     }
     ch06.maps(panels, caption, alt)
@@ -164,17 +165,56 @@ def heads(
     }
 
 
-def all_heads(maps: Tensor, caption: str, alt: str) -> list[int]:
-    """Every attention map (layers, heads, T, T), small: a row for each layer."""
-    fig, axes = plot.figure(12, 6.3, rows=maps.shape[0], columns=maps.shape[1])
-    for layer, row in enumerate(axes):
-        for head, ax in enumerate(row):
-            ax.imshow(maps[layer, head].numpy(), cmap="Blues", vmin=0, vmax=1)
-            ax.set(xticks=[], yticks=[])
-            ax.grid(False)
-        row[0].set_ylabel(f"layer {layer + 1}", fontsize=10)
+def all_heads(maps: Tensor, caption: str, alt: str) -> list[list[float]]:
+    """Every attention map (layers, heads, T, T), small: a row for each layer.
+
+    Returns:
+        What is drawn: the maps side by side, NaN between them.
+    """
+    layers, heads, places, _ = maps.shape
+    framed = F.pad(maps, (0, 1, 0, 1), value=float("nan"))  # (layers, heads, T + 1, T + 1)
+    whole = framed.transpose(1, 2).flatten(0, 1).flatten(1)  # -> (layers (T + 1), heads (T + 1))
+    whole = whole[:-1, :-1]  # nothing is between the last ones and the edge
+    fig, axes = plot.figure(12, 0.5 + 11.2 * layers / heads)
+    ax = axes[0, 0]
+    ax.set_facecolor("#c3c9ce")  # between the maps
+    ax.imshow(whole.numpy(), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    middles = [[(n + 0.5) * (places + 1) - 1 for n in range(count)] for count in (layers, heads)]
+    ax.set_yticks(middles[0], [f"layer {number}" for number in range(1, layers + 1)])
+    ax.set_xticks(middles[1], [f"head {number}" for number in range(1, heads + 1)])
+    ax.tick_params(length=0, labelsize=11, labeltop=True, labelbottom=False)
+    ax.grid(False)
     plot.show(fig, caption, alt)
-    return list(maps.shape)
+    return whole.tolist()
+
+
+def longer(
+    runs: Mapping[str, tuple[int, Tensor]], caption: str, alt: str
+) -> dict[str, tuple[int, float]]:
+    """The loss of runs of different lengths over their steps, a line for each seed.
+
+    Args:
+        runs: name -> how many steps it had, and the mean loss of each of n equal parts (seeds, n).
+
+    Returns:
+        For each its number of steps and the loss at its end, the mean of the seeds.
+    """
+    fig, axes = plot.figure(8, 3.8)
+    for (name, (steps, loss)), color in zip(runs.items(), (plot.SKY, plot.ORANGE), strict=False):
+        width = steps / loss.shape[1]
+        places = [width * (part + 0.5) for part in range(loss.shape[1])]
+        for number, line in enumerate(loss.tolist()):
+            axes[0, 0].plot(places, line, color=color, label=None if number else name)
+    axes[0, 0].set(xlim=(0, None), ylim=(0, None), xlabel="step", ylabel="training loss")
+    axes[0, 0].legend()
+    plot.show(fig, caption, alt)
+    return {name: (steps, loss[:, -1].mean().item()) for name, (steps, loss) in runs.items()}
+
+
+def score(accuracy: float, count: int, seconds: float, trained: int) -> Score:
+    """A row for `scores`: `accuracy` in percent of `count` items."""
+    low, high = reviews.wilson_interval(round(accuracy * count / 100), count)
+    return Score(accuracy, 100 * low, 100 * high, seconds, trained)
 
 
 def scores(rows: Mapping[str, Score], label: str, caption: str, alt: str) -> dict[str, float]:
@@ -184,9 +224,10 @@ def scores(rows: Mapping[str, Score], label: str, caption: str, alt: str) -> dic
     for place, score in enumerate(rows.values()):
         error = [[score.accuracy - score.low], [score.high - score.accuracy]]
         ax.errorbar(score.accuracy, place, xerr=error, fmt="o", capsize=6, color=plot.BLUE)
-        cost = f"{score.accuracy:.1f} %   {score.seconds:.0f} s"
+        digits = 0 if score.seconds >= 10 else 1
+        cost = f"{score.accuracy:.1f} %   {score.seconds:.{digits}f} s"
         cost += f"   {short(score.trained)} weights" if score.trained else ""
-        ax.text(1.02, place, cost, va="center", fontsize=11, transform=ax.get_yaxis_transform())
+        ax.text(1.02, place, cost, va="center", fontsize=12, transform=ax.get_yaxis_transform())
     ax.set(yticks=range(len(rows)), yticklabels=list(rows), xlabel=label)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.grid(False, axis="y")
@@ -242,10 +283,11 @@ def clouds(
     for ax, (title, vectors) in zip(axes[0], panels.items(), strict=True):
         points = main_directions(vectors)  # (N, 2)
         _scatter(ax, points, labels, names)
-        ax.set_title(title)
+        ax.set(title=title, xlabel="first main direction")
         means = torch.stack([points[labels == label].mean(0) for label in (0, 1)])
         apart[title] = (means.diff(dim=0) / points.std(0)).norm().item()
-    axes[0, 0].legend(loc="best", fontsize=11, markerscale=2.5)
+    axes[0, 0].set_ylabel("second main direction")
+    axes[0, 0].legend(loc="upper left", fontsize=12, markerscale=2.5)
     plot.show(fig, caption, alt)
     return apart
 
@@ -277,6 +319,26 @@ def record_lines(ids: Tensor, segments: Tensor, pieces: Sequence[str]) -> list[s
         marks[-1] += f"{segment:<{len(pieces[number])}} "
     both = zip(lines, marks, strict=True)
     return [text.rstrip() for pair in both for text in pair]
+
+
+def take(part: reviews.Part, rows: Tensor) -> reviews.Part:
+    """Some reviews of a part, by their numbers (n,)."""
+    texts = tuple(part.texts[row] for row in rows.tolist())
+    return reviews.Part(texts, part.ids[rows], part.labels[rows], part.shares[rows])
+
+
+def count_learning(model: bert.BertClassifier, lowest: int) -> int:
+    """Weights that learn once the `lowest` layers are frozen, with the embeddings; -1: all."""
+    if lowest >= 0:
+        bert.freeze(model.bert, lowest)
+    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+
+
+def words_and_pairs(texts: Sequence[str]) -> int:
+    """How many words and pairs of neighbours there are: a weight each of `reviews.tfidf_svm`."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    return len(CountVectorizer(ngram_range=(1, 2)).fit(texts).vocabulary_)
 
 
 def count_words(test: bool) -> Counter[str]:

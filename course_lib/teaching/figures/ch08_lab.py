@@ -94,7 +94,7 @@ def trade(
         (strong,) = ax.plot(*means[name], "o", markersize=11)
         color = strong.get_color()
         ax.plot(cost.tolist(), gain.tolist(), "o", color=color, alpha=0.35, markersize=6)
-        ax.annotate(name, means[name], xytext=(0, 11), textcoords="offset points", ha="center")
+        ax.annotate(name, means[name], xytext=(11, 0), textcoords="offset points", va="center")
     ax.margins(x=0.15, y=0.2)
     ax.set(xlabel=labels[0], ylabel=labels[1])
     ax.set_xlim(0, None)

@@ -12,6 +12,7 @@ import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from course_lib import sampling
@@ -40,17 +41,24 @@ def next_symbols(
 ) -> dict[str, dict[str, float]]:
     """Bars of the probabilities of the next symbol, one panel for each distribution.
 
+    The title of a panel says, too, how many symbols may follow at all.
+
     Args:
         panels: title -> symbol -> probability; only the `shown` highest of each are drawn.
 
     Returns:
         What is drawn, the likeliest first.
     """
-    fig, axes = plot.figure(0.6 + 2.9 * len(panels), 3.6, columns=len(panels))
+    fig, axes = plot.figure(0.6 + 2.9 * len(panels), 3.9, columns=len(panels))
     drawn = {}
     for ax, (title, chances) in zip(axes[0], panels.items(), strict=True):
         drawn[title] = _draw_bars(ax, chances, shown)
-        ax.set_title(title, fontsize=13)
+        possible = sum(chance > 0 for chance in chances.values())
+        ax.set_title(f"{title}\n{possible} may follow", fontsize=13)
+    if max(max(chances.values()) for chances in drawn.values()) < 0.5:
+        for ax in axes[0]:
+            ax.set_xlim(0, 0.5)
+            ax.set_xticks((0, 0.25, 0.5), ("0", "0.25", "0.5"))
     plot.show(fig, caption, alt)
     return drawn
 
@@ -170,29 +178,28 @@ def _draw_box(ax: Axes, x: float, y: float, text: str, edge: str, face: str) -> 
 
 
 def losses(
-    counted: Mapping[int, float], model: Mapping[str, float], caption: str, alt: str
+    counted: Mapping[str, Mapping[int, float]], model: Mapping[str, float], caption: str, alt: str
 ) -> dict[str, float]:
-    """The loss of counting by length of the context, and models' as lines across.
+    """The loss of ways of counting by length of the context, and models' as lines across.
 
     Args:
-        counted: symbols of context -> loss in nats for each symbol.
+        counted: name -> symbols of context -> loss in nats for each symbol.
         model: name -> loss.
 
     Returns:
-        The least loss of counting, and the models' losses.
+        The least loss of each way of counting, and the models' losses.
     """
     fig, axes = plot.figure(8, 4)
     ax = axes[0, 0]
-    ax.plot(list(counted), list(counted.values()), "o-", color=plot.BLUE, label="counting")
-    for (name, value), color in zip(
-        model.items(), (plot.RED, plot.GREEN, plot.ORANGE), strict=False
-    ):
+    for (name, values), look in zip(counted.items(), ("o-", "s-", "^-"), strict=False):
+        ax.plot(list(values), list(values.values()), look, label=name)
+    for (name, value), color in zip(model.items(), (plot.BLACK, plot.GREEN), strict=False):
         ax.axhline(value, color=color, linestyle="--", label=name)
     ax.set(xlabel="characters that are looked at", ylabel="loss per character (nats)")
-    ax.set(xticks=list(counted), ylim=(0, None))
+    ax.set(xticks=list(next(iter(counted.values()))), ylim=(0, None))
     ax.legend(fontsize=11, loc="lower left")
     plot.show(fig, caption, alt)
-    return {"counting": min(counted.values()), **model}
+    return {name: min(values.values()) for name, values in counted.items()} | dict(model)
 
 
 def curves(
@@ -267,22 +274,37 @@ def surprise(
 
 
 def text_maps(
-    panels: Mapping[str, Tensor], text: str, caption: str, alt: str
+    panels: Mapping[str, Tensor],
+    text: str,
+    caption: str,
+    alt: str,
+    *,
+    labels: tuple[str, str] = ("looks at", "place"),
+    framed: Mapping[str, int] | None = None,
 ) -> dict[str, list[list[float]]]:
     """Maps of a row and a column for each place of a text, such as of where heads look.
 
     Args:
         panels: title -> values from 0 to 1, (T, T).
+        labels: of the columns and of the rows.
+        framed: title -> the row that matters there.
     """
     names = list(visible(text))
-    fig, axes = plot.figure(4.6 * len(panels), 4.9, columns=len(panels))
+    side = max(4.6, 0.17 * len(names))  # inches; at less the names of the rows would touch
+    fig, axes = plot.figure(side * len(panels), side + 0.5, columns=len(panels))
     for ax, (title, values) in zip(axes[0], panels.items(), strict=True):
+        if framed:
+            box = Rectangle((-0.5, framed[title] - 0.5), len(names), 1, fill=False)
+            box.set(edgecolor=plot.RED, linewidth=2.5, clip_on=False)
+            ax.add_patch(box)
+        ax.set_xlabel(labels[0])
         ax.imshow(values.tolist(), cmap="Blues", vmin=0, vmax=1)
         ax.set_xticks(range(len(names)), names, family="monospace", fontsize=10)
         ax.set_yticks(range(len(names)), names, family="monospace", fontsize=10)
         ax.tick_params(length=0, pad=1)
         ax.grid(False)
         ax.set_title(title)
+    axes[0, 0].set_ylabel(labels[1])
     plot.show(fig, caption, alt)
     return {title: values.tolist() for title, values in panels.items()}
 

@@ -32,9 +32,8 @@ def segmentations(
     Returns:
         For each row how many pixels of each class it has.
     """
-    count = len(images)
-    fig, axes = plot.figure(1.75 * count, 1.8 * (1 + len(masks)) + 0.5, rows=1 + len(masks),
-                            columns=count)  # fmt: skip
+    rows = 1 + len(masks)
+    fig, axes = plot.figure(1.75 * len(images), 1.8 * rows + 0.5, rows=rows, columns=len(images))
     for ax, image in zip(axes[0], images, strict=True):
         plot.draw_image(ax, image)
     for row, (name, mask) in zip(axes[1:], masks.items(), strict=True):
@@ -69,19 +68,24 @@ def stamps(image: Tensor, kernel: Tensor, stride: int, caption: str, alt: str) -
 
 
 def maps(panels: Mapping[str, Tensor], caption: str, alt: str) -> dict[str, float]:
-    """Pictures of (H, W) numbers from 0 up, side by side, on one common scale.
+    """Side by side: numbers (H, W) from 0 up on one common scale, or images (C, H, W).
 
     Returns:
         The largest value of each.
     """
-    fig, axes = plot.figure(3.4 * len(panels), 3.7, columns=len(panels))
-    top = max(panel.max().item() for panel in panels.values()) or 1.0
+    side = min(3.4, 13.5 / len(panels))
+    fig, axes = plot.figure(side * len(panels), side + 0.3, columns=len(panels))
+    top = max((p.max().item() for p in panels.values() if p.ndim == 2), default=0.0) or 1.0
+    drawn = None
     for ax, (name, panel) in zip(axes[0], panels.items(), strict=True):
+        if panel.ndim == 3:
+            plot.draw_image(ax, panel, name)
+            continue
         drawn = ax.imshow(panel.detach().numpy(), vmin=0, vmax=top, interpolation="nearest")
         ax.set_title(name, fontsize=12)
         plot.hide_axes(ax)
-        ax.grid(False)
-    fig.colorbar(drawn, ax=axes[0, -1], shrink=0.8)
+    if drawn is not None:
+        fig.colorbar(drawn, ax=axes[0, -1], shrink=0.8)
     plot.show(fig, caption, alt)
     return {name: panel.max().item() for name, panel in panels.items()}
 
@@ -138,8 +142,7 @@ def block_shapes(model: unet.UNet, image_shape: tuple[int, int, int]) -> dict[st
 
 
 def work_by_level(model: unet.UNet, image_shape: tuple[int, int, int]) -> dict[str, int]:
-    """Multiply-adds for one image (C, H, W), by level of the U from the top; the model is put into
-    evaluation mode."""
+    """Multiply-adds for one image (C, H, W) by level of the U, from the top; calls model.eval()."""
     depth = len(model.encoders) - 1
     levels = {f"encoders.{i}": i for i in range(depth + 1)}
     levels |= {f"{part}.{i}": depth - 1 - i for part in ("ups", "decoders") for i in range(depth)}
@@ -167,14 +170,10 @@ def work_by_level(model: unet.UNet, image_shape: tuple[int, int, int]) -> dict[s
 
 
 def lines(
-    curves: Mapping[str, Sequence[float]],
-    x: Sequence[float],
-    xlabel: str,
-    ylabel: str,
-    caption: str,
-    alt: str,
-) -> dict[str, float]:
-    """Curves over a common axis.
+    curves: Mapping[str, Sequence[float]], x: Sequence[float], labels: tuple[str, str],
+    caption: str, alt: str,
+) -> dict[str, float]:  # fmt: skip
+    """Curves over a common axis, with the labels of both axes.
 
     Returns:
         The last value of each.
@@ -182,7 +181,7 @@ def lines(
     fig, axes = plot.figure(8, 3.8)
     for name, values in curves.items():
         axes[0, 0].plot(x, values, label=name)
-    axes[0, 0].set(xlabel=xlabel, ylabel=ylabel, ylim=(0, None))
+    axes[0, 0].set(xlabel=labels[0], ylabel=labels[1], ylim=(0, None))
     axes[0, 0].legend()
     plot.show(fig, caption, alt)
     return {name: values[-1] for name, values in curves.items()}
@@ -213,14 +212,14 @@ def agreements(
     """Where a predicted mask and the true one (H, W), bool, agree and where not.
 
     Returns:
-        The IoU of each panel.
+        The Dice score of each panel.
     """
     fig, axes = plot.figure(2.9 * len(panels), 3.7, columns=len(panels))
     found = {}
     for ax, (name, (predicted, truth)) in zip(axes[0], panels.items(), strict=True):
         _draw_agreement(ax, predicted, truth)
-        found[name] = _iou(predicted, truth)
-        ax.set_title(f"{name}: IoU {found[name]:.2f}", fontsize=12)
+        found[name] = unet.dice(_yes_or_no(predicted, truth))[1].item()
+        ax.set_title(f"{name}: Dice {found[name]:.3f}", fontsize=12)
     _agreement_legend(fig)
     plot.show(fig, caption, alt)
     return found
@@ -236,13 +235,12 @@ def islands(
     """
     fig, axes = plot.figure(3.3 * (1 + len(numbered)), 7.0, columns=1 + len(numbered))
     plot.draw_image(axes[0, 0], image, "image")
-    rng = np.random.default_rng(0)
     palette = np.array([to_rgb(c) for c in (plot.BLUE, plot.ORANGE, plot.GREEN, plot.PINK,
                                             plot.SKY, plot.RED, plot.YELLOW)])  # fmt: skip
     counts = {}
     for ax, (name, numbers) in zip(axes[0, 1:], numbered.items(), strict=True):
         known, places = numbers.unique(return_inverse=True)
-        colors = palette[rng.integers(len(palette), size=len(known))]
+        colors = palette[np.random.default_rng(0).integers(len(palette), size=len(known))]
         colors[known.numpy() == 0] = to_rgb(plot.BLACK)
         counts[name] = int((known > 0).sum())
         ax.imshow(colors[places.numpy()], interpolation="nearest")
@@ -284,8 +282,27 @@ def threshold_figure(image: Tensor, chances: Tensor, truth: Tensor, threshold: f
         ax.plot(steps, [row[name] for row in rows], color=color, label=f"{name} {here[name]:.2f}")
     ax.axvline(threshold, color="#8a8a85", linestyle=":")
     ax.set(xlim=(0, 1), ylim=(0, 1.05), xlabel="threshold")
-    ax.legend(fontsize=11)
+    ax.legend(fontsize=11, loc="lower center")
     return fig
+
+
+@torch.no_grad()
+def arriving(model: unet.UNet, image: Tensor) -> dict[int, Tensor]:
+    """What the decoders get for one image (3, H, W), by level, 1 being the uppermost: (2, h, w),
+    the mean strength over the channels of what comes across, and of what comes from below."""
+    found, levels = {}, range(len(model.decoders), 0, -1)
+
+    def note(level: int, joined: Tensor) -> None:
+        found[level] = joined[0].abs().unflatten(0, (2, -1)).mean(1)  # (2 c, h, w) -> (2, h, w)
+
+    hooks = [
+        decoder.register_forward_pre_hook(lambda _, inputs, level=level: note(level, inputs[0]))
+        for level, decoder in zip(levels, model.decoders, strict=True)
+    ]
+    model(image[None])
+    for hook in hooks:
+        hook.remove()
+    return found
 
 
 @torch.no_grad()
@@ -305,10 +322,11 @@ def logits_without(model: unet.UNet, images: Tensor, cut: Collection[int]) -> Te
 def cut_figure(model: unet.UNet, image: Tensor, truth: Tensor, cut: Collection[int]) -> Figure:
     """What a U-Net sees in one image (3, H, W) with all joins, and when those of `cut` are cut."""
     whole, maimed = (logits_without(model, image[None], c).argmax(1)[0] for c in ((), cut))
+    joins = f"join{'s' * (len(cut) > 1)} {', '.join(map(str, cut))}" if cut else "nothing"
+    names = "truth", "all joins", f"{joins} cut"
     fig, axes = plot.figure(12.5, 4.1, columns=4)
     plot.draw_image(axes[0, 0], image, "image")
-    for ax, mask, name in zip(axes[0, 1:], (truth, whole, maimed),
-                              ("truth", "all joins", "cut"), strict=True):  # fmt: skip
+    for ax, mask, name in zip(axes[0, 1:], (truth, whole, maimed), names, strict=True):
         _draw_classes(ax, mask)
         score = "" if name == "truth" else f": object IoU {_iou(mask > 0, truth > 0):.2f}"
         ax.set_title(name + score, fontsize=12)
@@ -326,7 +344,11 @@ def _blank_what_comes_across(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tenso
 
 
 def _iou(predicted: Tensor, truth: Tensor) -> float:
-    return unet.iou(unet.confusion(predicted[None].long(), truth[None].long(), 2))[1].item()
+    return unet.iou(_yes_or_no(predicted, truth))[1].item()
+
+
+def _yes_or_no(predicted: Tensor, truth: Tensor) -> Tensor:
+    return unet.confusion(predicted[None].long(), truth[None].long(), 2)
 
 
 def _draw_classes(ax: Axes, mask: Tensor) -> None:

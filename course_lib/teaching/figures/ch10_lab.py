@@ -9,9 +9,7 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from course_lib.teaching import plot
-
-# Class 0 is background; then one colour a class.
-COLORS = ("#dfe3e6", plot.BLUE, plot.ORANGE, plot.GREEN, plot.RED, plot.PINK, plot.BLACK)
+from course_lib.teaching.figures.ch10 import CLASS_COLORS as COLORS  # the lesson's
 
 
 def label_maps(

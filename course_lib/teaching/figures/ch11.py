@@ -5,7 +5,7 @@ and return what they drew. Boxes are (n, 4) xyxy in pixels, images uint8 or floa
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from matplotlib.axes import Axes
@@ -24,16 +24,22 @@ FIXED = torch.tensor([30.0, 30, 70, 60])  # of the two boxes with which a reader
 OUTCOMES = ("found and named", "found, misnamed", "not found")
 
 
-@dataclass
-class Panel:
-    """An image with boxes; colours and captions follow from labels and scores where given."""
+class Mark(NamedTuple):
+    """A box to draw: corners in pixels, and how."""
+
+    box: Tensor
+    color: str = plot.ORANGE
+    text: str = ""
+    line: str = "-"
+
+
+class Panel(NamedTuple):
+    """An image (3, H, W) with boxes; `step` are the pixels between grid lines, 0 for none."""
 
     image: Tensor
-    boxes: Tensor
-    labels: Tensor | None = None
-    scores: Tensor | None = None
+    marks: Sequence[Mark] = ()
     title: str = ""
-    lines: Sequence[str] = field(default_factory=list)  # instead of class names
+    step: int = 0
 
 
 # --- boxes -------------------------------------------------------------------------------------
@@ -41,51 +47,70 @@ class Panel:
 
 def pictures(panels: Sequence[Panel], caption: str, alt: str, *, columns: int = 4) -> list[int]:
     """Images with their boxes; returns how many boxes each has."""
-    rows = -(-len(panels) // columns)
-    fig, axes = plot.figure(2.9 * columns, 3.15 * rows, rows=rows, columns=columns)
+    rows, columns = -(-len(panels) // columns), min(columns, len(panels))
+    side = 12 / max(columns, 3)
+    fig, axes = plot.figure(side * columns, (side + 0.35) * rows, rows=rows, columns=columns)
     for ax in axes.flat:
         plot.hide_axes(ax)
     for ax, panel in zip(axes.flat, panels, strict=False):
         draw_panel(ax, panel)
     plot.show(fig, caption, alt)
-    return [len(panel.boxes) for panel in panels]
+    return [len(panel.marks) for panel in panels]
 
 
 def draw_panel(ax: Axes, panel: Panel) -> None:
-    """One image with its boxes, and what stands at each."""
+    """One image with its grid and its boxes, dark below each line: it shows on any ground."""
     plot.draw_image(ax, panel.image, panel.title)
-    labels = [-1] * len(panel.boxes) if panel.labels is None else panel.labels.tolist()
-    lines = panel.lines or [CLASSES[label] if label >= 0 else "" for label in labels]
-    if panel.scores is not None:
-        lines = [f"{a} {b:.2f}" for a, b in zip(lines, panel.scores.tolist(), strict=True)]
-    for box, label, line in zip(panel.boxes, labels, lines, strict=True):
-        draw_box(ax, box, COLOURS[label] if label >= 0 else plot.YELLOW, line)
+    height, width = panel.image.shape[-2:]
+    if panel.step:
+        draw_grid(ax, width, panel.step)
+    for box, color, _, line in panel.marks:
+        x1, y1, x2, y2 = _edges(box)
+        shape = {"xy": (x1, y1), "width": x2 - x1, "height": y2 - y1, "fill": False}
+        ax.add_patch(Rectangle(**shape, edgecolor=plot.BLACK, linewidth=3.2, alpha=0.55))
+        ax.add_patch(Rectangle(**shape, edgecolor=color, linewidth=1.8, linestyle=line))
+    for box, color, text, _ in panel.marks:  # above all the lines
+        if text:
+            x1, y1, x2, _ = _edges(box)
+            right = x1 > 0.6 * width  # there, a text that begins at the left edge would be cut off
+            x, y = min(x2, width) if right else max(x1, 0), min(max(y1, 0.07 * height), height)
+            ground = {"facecolor": color, "alpha": 0.85, "pad": 1, "edgecolor": "none"}
+            style = {"ha": "right" if right else "left", "va": "bottom", "fontsize": 9}
+            ax.text(x, y, text, color=plot.BLACK, bbox=ground, clip_on=True, **style)
+    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 
-def draw_box(ax: Axes, box: Tensor, color: str, line: str = "", style: str = "-") -> None:
-    """A frame around pixels, on a dark one so that it shows on any ground."""
-    x1, y1, x2, y2 = (edge - 0.5 for edge in box.tolist())  # a pixel's middle is a whole number
-    for width, tint, dash in ((3.4, plot.BLACK, "-"), (1.8, color, style)):
-        frame = {"edgecolor": tint, "linewidth": width, "linestyle": dash, "fill": False}
-        ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **frame))
-    if line:
-        ground = {"facecolor": color, "edgecolor": "none", "pad": 1.0, "alpha": 0.85}
-        top = max(y1, 1) + 1
-        ax.text(max(x1, 0), top, line, fontsize=8, va="top", color=plot.BLACK, bbox=ground)
+def _edges(box: Tensor) -> list[float]:
+    return [edge - 0.5 for edge in box.tolist()]  # a pixel's middle is a whole number
+
+
+def draw_grid(ax: Axes, size: float, step: float) -> None:
+    """Thin lines every `step` pixels of an image of `size` pixels a side."""
+    for number in range(1, -int(-size // step)):
+        ax.axhline(number * step - 0.5, color="white", linewidth=0.8, alpha=0.8)
+        ax.axvline(number * step - 0.5, color="white", linewidth=0.8, alpha=0.8)
+
+
+def named_marks(boxes: Tensor, labels: Tensor, scores: Tensor | None = None) -> list[Mark]:
+    """Boxes (n, 4) in the colours of their classes, with names and perhaps scores."""
+    texts = [CLASSES[label] for label in labels.tolist()]
+    if scores is not None:
+        texts = [f"{name} {score:.2f}" for name, score in zip(texts, scores.tolist(), strict=True)]
+    colors = [COLOURS[label] for label in labels.tolist()]
+    return [Mark(*mark) for mark in zip(boxes, colors, texts, strict=True)]
 
 
 def scene_panel(scenes: Scenes, number: int, title: str = "") -> Panel:
     """A scene with its true boxes."""
     real = scenes.labels[number] >= 0
-    labels = scenes.labels[number][real]
-    return Panel(scenes.images[number], scenes.boxes[number][real], labels, title=title)
+    marks = named_marks(scenes.boxes[number][real], scenes.labels[number][real])
+    return Panel(scenes.images[number], marks, title)
 
 
 def found_panel(scenes: Scenes, number: int, found: Detections, title: str = "") -> Panel:
     """A scene with what was found in it."""
     mine = found.images == number
-    boxes, labels, scores = (t[mine] for t in (found.boxes, found.labels, found.scores))
-    return Panel(scenes.images[number], boxes, labels, scores, title)
+    return Panel(scenes.images[number], named_marks(*(t[mine] for t in found[1:])), title)
 
 
 # --- overlaps ----------------------------------------------------------------------------------
@@ -159,25 +184,25 @@ def answering(
     fig, axes = plot.figure(4.4 * len(targets), 4.6, columns=len(targets))
     counts = {}
     for ax, (title, target) in zip(axes[0], targets.items(), strict=True):
-        draw_panel(ax, Panel(panel.image, panel.boxes, panel.labels, title=title))
-        stride = panel.image.shape[1] / len(target)
-        draw_grid(ax, len(target), stride)
+        stride = panel.image.shape[1] // len(target)
+        draw_panel(ax, panel._replace(title=title, step=stride))
         for row, column in (target[..., 4] > 0.5).nonzero().tolist():
             label = int(target[row, column, 5:].argmax())
-            corner = (column * stride - 0.5, row * stride - 0.5)
-            ax.add_patch(Rectangle(corner, stride, stride, color=COLOURS[label], alpha=0.6))
-        for x, y in box_ops.to_centres(panel.boxes)[:, :2].tolist():
+            _draw_cell(ax, row, column, stride, COLOURS[label])
+        corners = torch.stack([mark.box for mark in panel.marks])
+        for x, y in box_ops.to_centres(corners)[:, :2].tolist():
             ax.plot(x - 0.5, y - 0.5, "o", color="white", markeredgecolor=plot.BLACK, markersize=6)
         counts[title] = int((target[..., 4] > 0.5).sum())
     plot.show(fig, caption, alt)
     return counts
 
 
-def draw_grid(ax: Axes, cells: int, stride: float) -> None:
-    """Thin lines between the cells."""
-    for number in range(1, cells):
-        ax.axhline(number * stride - 0.5, color="white", linewidth=0.6, alpha=0.7)
-        ax.axvline(number * stride - 0.5, color="white", linewidth=0.6, alpha=0.7)
+def _draw_cell(ax: Axes, row: int, column: int, stride: int, color: str) -> None:
+    """One cell of the grid, framed so that it shows on a ground of its own colour."""
+    place = (column * stride - 0.5, row * stride - 0.5), stride, stride
+    ax.add_patch(Rectangle(*place, color=color, alpha=0.6))
+    for width, edge in ((4.0, plot.BLACK), (1.6, "white")):
+        ax.add_patch(Rectangle(*place, fill=False, edgecolor=edge, linewidth=width))
 
 
 def pretend(scenes: Scenes, config: yolo.YoloConfig, seed: int, noise: float = 1.0) -> Tensor:
@@ -214,10 +239,10 @@ def found_figure(
     kept = yolo.detections(grid[None], config, confidence, threshold)
     every = yolo.detections(grid[None], config, confidence, 1.0)
     fig, axes = plot.figure(8.4, 4.4, columns=2)
-    settings = f"above {confidence:.2f}", f"overlapping up to {threshold:.2f}"
+    settings = f"confidence from {confidence:.2f}", f"overlap up to {threshold:.2f}"
     for ax, found, setting in zip(axes[0], (every, kept), settings, strict=True):
-        title = f"{setting}: {len(found.boxes)}"
-        draw_panel(ax, Panel(image, found.boxes, found.labels, found.scores, title))
+        title = f"{setting}: {len(found.boxes)} boxes"
+        draw_panel(ax, Panel(image, named_marks(*found[1:]), title))
     return fig
 
 
@@ -227,13 +252,11 @@ def cell_figure(
     """The cell in row and column of a grid (K, K, 5 + C): its box, and its numbers as bars."""
     fig, axes = plot.figure(8.8, 4.4, columns=2)
     ax, bars = axes[0]
-    plot.draw_image(ax, image, "the cell and its box")
-    draw_grid(ax, len(grid), config.stride)
     box = yolo.cell_boxes(grid[None], config)[0, row, column, 0]
-    label = int(grid[row, column, 5:].argmax())
-    corner = (column * config.stride - 0.5, row * config.stride - 0.5)
-    ax.add_patch(Rectangle(corner, config.stride, config.stride, color="white", alpha=0.8))
-    draw_box(ax, box, COLOURS[label])
+    mark = Mark(box, COLOURS[int(grid[row, column, 5:].argmax())])
+    title = f"row {row}, column {column}: the cell and its box"
+    draw_panel(ax, Panel(image, [mark], title, config.stride))
+    _draw_cell(ax, row, column, config.stride, "white")
     x, y, width, height, confidence, *_ = grid[row, column].tolist()
     plot.probability_bars(bars, grid[row, column, 4:], ("confidence", *CLASSES))
     bars.set_title(f"x {x:.2f}  y {y:.2f}  w {width:.2f}  h {height:.2f}", fontsize=12)
@@ -263,8 +286,7 @@ def precision_recall(
     fig, axes = plot.figure(7, 4)
     ax = axes[0, 0]
     for name, (recall, precision) in curves.items():
-        color = COLOURS[CLASSES.index(name)] if name in CLASSES else None
-        ax.plot(recall.tolist(), precision.tolist(), label=name, color=color)
+        ax.plot(recall.tolist(), precision.tolist(), label=name)
     ax.set(xlim=(0, 1.02), ylim=(0, 1.05), xlabel="recall", ylabel="precision")
     ax.legend(loc="lower left")
     plot.show(fig, caption, alt)
@@ -333,10 +355,9 @@ def worst(
     for ax, (scene, number) in zip(axes.flat, chosen.items(), strict=False):
         label, score = int(found.labels[number]), found.scores[number].item()
         names.append(f"{CLASSES[label]} {score:.2f}")
-        plot.draw_image(ax, scenes.images[scene], f"“{names[-1]}”")
-        for box in objects.boxes[objects.images == scene]:
-            draw_box(ax, box, "white")
-        draw_box(ax, found.boxes[number], COLOURS[label], style="--")
+        marks = [Mark(box, "white") for box in objects.boxes[objects.images == scene]]
+        marks.append(Mark(found.boxes[number], COLOURS[label], line="--"))
+        draw_panel(ax, Panel(scenes.images[scene], marks, f"“{names[-1]}”"))
     plot.show(fig, caption, alt)
     return names
 

@@ -5,76 +5,19 @@ and return what they drew.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from course_lib import boxes as box_ops
 from course_lib import ssd
 from course_lib.average_precision import Detections
 from course_lib.teaching import plot
+from course_lib.teaching.figures.ch11 import Mark, Panel, draw_panel
 
 COLORS = (plot.ORANGE, plot.SKY, plot.PINK, plot.YELLOW, plot.GREEN)
 PALE = "#b9c4cc"
-
-
-class Mark(NamedTuple):
-    """A box to draw: corners in pixels, and how."""
-
-    box: Tensor
-    color: str = plot.ORANGE
-    text: str = ""
-    line: str = "-"
-
-
-def pictures(
-    images: Sequence[Tensor],
-    marks: Sequence[Sequence[Mark]],
-    titles: Sequence[str],
-    caption: str,
-    alt: str,
-    *,
-    columns: int = 5,
-    grids: Sequence[int] = (),
-) -> list[int]:
-    """Images (3, H, W) with boxes on them; `grids` are pixels between lines, 0 for none.
-
-    Returns:
-        How many boxes each shows.
-    """
-    rows, columns = -(-len(images) // columns), min(columns, len(images))
-    side = 12 / max(columns, 3)
-    fig, axes = plot.figure(side * columns, (side + 0.35) * rows, rows=rows, columns=columns)
-    for ax in axes.flat:
-        plot.hide_axes(ax)
-    for number, (ax, image) in enumerate(zip(axes.flat, images, strict=False)):
-        draw_boxes(ax, image, marks[number], titles[number])
-        step = grids[number] if grids else 0
-        for line in range(step, image.shape[-1], step) if step else ():
-            ax.axvline(line - 0.5, color="white", linewidth=1)
-            ax.axhline(line - 0.5, color="white", linewidth=1)
-    plot.show(fig, caption, alt)
-    return [len(row) for row in marks]
-
-
-def draw_boxes(ax: Axes, image: Tensor, marks: Sequence[Mark], title: str = "") -> None:
-    """One image with its boxes, dark below the line so that it shows on any ground."""
-    plot.draw_image(ax, image, title)
-    height, width = image.shape[-2:]
-    for box, color, text, line in marks:
-        x1, y1, x2, y2 = (float(value) - 0.5 for value in box)  # a pixel's centre is a whole number
-        shape = {"xy": (x1, y1), "width": x2 - x1, "height": y2 - y1, "fill": False}
-        ax.add_patch(Rectangle(**shape, edgecolor=plot.BLACK, linewidth=3.2, alpha=0.55))
-        ax.add_patch(Rectangle(**shape, edgecolor=color, linewidth=1.8, linestyle=line))
-        if text:
-            ground = {"facecolor": color, "alpha": 0.85, "pad": 1, "edgecolor": "none"}
-            x, y = min(max(x1, 0), width - 6), min(max(y1, 6), height)
-            ax.text(x, y, text, color="black", fontsize=9.5, va="bottom", bbox=ground, clip_on=True)
-    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 
 def anchor_figure(
@@ -91,16 +34,17 @@ def anchor_figure(
     example = anchors[(grid // 2) * grid + grid // 2]
     marks = [Mark(anchors[place], plot.SKY) for place in fits.nonzero().flatten()]
     marks += [Mark(example, "white", line=":")] if not fits.any() else []
-    draw_boxes(left, image, marks, f"{grid} x {grid} places, anchors that fit: {int(fits.sum())}")
+    shape = f"size {side:g}, width / height {ratio:g}"
+    title = f"{grid} x {grid} places, {shape}: {int(fits.sum())} fit"
+    draw_panel(left, Panel(image, marks, title))
     x, y, *_ = box_ops.to_centres(anchors).T.tolist()
     left.plot([v - 0.5 for v in x], [v - 0.5 for v in y], "o", color="white", ms=3, mec=plot.BLACK)
     marks = []
     for box, value, place in zip(objects, best.tolist(), which, strict=True):
         color = plot.GREEN if value >= threshold else plot.ORANGE
         marks += [Mark(box, "white", line=":"), Mark(anchors[place], color, f"{value:.2f}")]
-    draw_boxes(
-        right, image, marks, f"the best anchor of each; green: IoU of {threshold:.2f} or more"
-    )
+    title = f"the best anchor of each; green: IoU of {threshold:.2f} or more"
+    draw_panel(right, Panel(image, marks, title))
     return fig
 
 
@@ -217,7 +161,7 @@ def verdict_marks(
     least: float = 0.5,
 ) -> list[Mark]:
     """The detections of an image with names, coloured by what they are, and the objects missed."""
-    colors = {"right": plot.GREEN, "misnamed": plot.ORANGE, "again": plot.PINK, "wrong": plot.RED}
+    colors = {"right": plot.GREEN, "misnamed": plot.SKY, "again": plot.PINK, "wrong": plot.RED}
     overlap = box_ops.iou_matrix(boxes, found.boxes)  # (objects, detections)
     missed = (overlap < least).all(1)
     marks = [Mark(box, "white", "", ":") for box in boxes[missed]]
@@ -227,7 +171,7 @@ def verdict_marks(
     return marks
 
 
-def found_figure(
+def judged_figure(
     image: Tensor,
     found: Detections,
     boxes: Tensor,
@@ -241,5 +185,5 @@ def found_figure(
     title = f"{len(boxes)} objects; " + ", ".join(f"{n} {name}" for name, n in counts.items())
     fig, axes = plot.figure(6.4, 6.4)
     marks = verdict_marks(found, boxes, labels, names)
-    draw_boxes(axes[0, 0], image, marks, f"{settings}\n{title}".strip())
+    draw_panel(axes[0, 0], Panel(image, marks, f"{settings}\n{title}".strip()))
     return fig

@@ -7,7 +7,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from course_lib.teaching import plot
-from course_lib.teaching.figures.ch12 import Mark, draw_boxes
+from course_lib.teaching.figures.ch11 import Mark, Panel, draw_panel
 
 MARKERS = "os^Dvx"  # so that lines can be told apart without their colours
 
@@ -97,7 +97,7 @@ def regions(
     grid = fig.add_gridspec(len(parts), count + 4)
     colors = (plot.ORANGE, plot.SKY, plot.PINK, plot.YELLOW, plot.GREEN, "white")
     marks = [Mark(box, colors[i % len(colors)], str(i + 1)) for i, box in enumerate(boxes)]
-    draw_boxes(fig.add_subplot(grid[:, :2]), image, marks, "the image")
+    draw_panel(fig.add_subplot(grid[:, :2]), Panel(image, marks, "the image"))
     title = f"its features, {features.shape[1]} x {features.shape[2]}"
     plot.draw_image(fig.add_subplot(grid[:, 2:4]), features, title)
     for row, (name, values) in enumerate(parts.items()):

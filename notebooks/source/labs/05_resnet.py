@@ -45,8 +45,9 @@ shown = figures.curves(
     "networks together in the first, apart in the second, far apart in the last.",
 )
 for name in known:
+    layers_of, kind = name.split()
     report.value(
-        f"{name}, right on training and on held-out images",
+        f"{layers_of} layers, {kind}, right on training and on held-out images",
         f"{known[name].mean():.1f} and {new[name].mean():.1f}",
         unit="%",
     )
@@ -193,10 +194,11 @@ report.verdict(
 )
 
 # %% [markdown]
-# That a deeper network *can* be as good says nothing of the one that training finds. In few steps
-# the many blocks have more to sort out, each one adding noise to the sum at first; and every step
-# takes longer. `zero_init=True` begins with all branches closed, which is this claim made a
-# starting point.
+# That a deeper network *can* be as good says nothing of the one that training finds. (What the
+# deepest lose is little, and with three seeds not far above its error: “can hurt” rests on that.)
+# In few steps the many blocks have more to sort out, each adding noise to the sum at first; and
+# every step takes longer. `zero_init=True` begins with all branches closed, which is this claim
+# made a starting point.
 
 # %% [markdown]
 # ## 5.4 · “Early blocks fit first and later ones the rest, like a series”
@@ -386,7 +388,7 @@ for name, trained in cases.items():
 # %%
 shown = figures.by_block(
     {"": sizes},
-    "size of the branch / of the shortcut",
+    "branch / shortcut (norms)",
     caption="Means of three networks with standard errors. A block that fades would fall to 0.",
     alt="Four lines over nine blocks: at the start, after ten classes and after two, the branches "
     "are of similar size; where they began closed and two classes were learned they stay small.",
@@ -518,7 +520,8 @@ shown = lines(
     [str(size) for size in stored.SIZES],
     {"images a second": {"": speed}, "right on held-out images (%)": accuracy},
     ("batch size", ""),
-    caption="Means of three seeds with standard errors. Speed is bought with accuracy per epoch.",
+    caption="Means of three seeds with standard errors. Speed is bought with accuracy per epoch. "
+    "Where an epoch has few steps, the seeds differ much: look at the bars.",
     alt="Two panels by batch size: images a second, rising steeply at first and then level; "
     "accuracy after one, two and four epochs, falling with the size.",
 )

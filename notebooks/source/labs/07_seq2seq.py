@@ -210,7 +210,8 @@ drawn = lines(
     {"": logs},
     ("words", "log10 of the gradient's length"),
     caption="Fresh networks, five seeds. RNN, LSTM and GRU are as PyTorch starts them; the other "
-    "two have larger recurrent weights. A straight rise: each step multiplies by the same factor.",
+    "two have larger recurrent weights. Lengths stand at equal distances although they double: a "
+    "bend upwards is growth by the same factor at each word.",
     alt="Logarithm of the gradient's length against the number of words, a line for each of five "
     "networks; that of the ReLU network with enlarged weights rises steeply.",
 )[""]
@@ -488,7 +489,8 @@ report.verdict(
 )
 
 # %% [markdown]
-# A mean over places that are right for free looks better than it is: the weight of each real word
+# A mean over places that are right for free flatters, once the net has found them. In a short run
+# it does not even look better, since the net has learned so much less: the weight of each real word
 # shrinks by the share of padding, and the net spends its first steps on learning where padding is.
 # More steps make up for that, but they are spent for nothing. And the loss that is shown stays
 # misleading: it falls when batches are padded more. Count real words only, and divide by how many
@@ -874,7 +876,9 @@ report.holds("the mended program has learned more in the same time", best < loss
 # Most of the speed comes from two changes: no loop in Python, and many sentences at once. But speed
 # alone teaches little: batches with the old small rate take few steps in the same time, and may
 # even learn less than one sentence at a time. The mean over many sentences is a more exact
-# gradient, and it takes an optimizer with larger steps to turn that into learning.
+# gradient, and it takes an optimizer with larger steps to turn that into learning. Over so short a
+# time Adam may win against Muon, whose steps are dearer; the lesson's training is long enough to
+# pay for them.
 
 # %%
 clock.stop()

@@ -3,8 +3,10 @@
 #
 # Every sentence below has been said in a lecture or written in a tutorial. Before you run its cell,
 # decide: true, false, or *it depends*? Claims 9.1, 9.2, 9.3 and 9.5 are settled in the
-# [lesson](../09_gpt.ipynb). What is stored was trained on the first nine tenths of Shakespeare's
-# training text, and scored on its last tenth; bars and ± are standard errors over the seeds.
+# [lesson](../09_gpt.ipynb). *Stored runs* were made before, since together they take too long here;
+# some are made again, for comparison. They were trained on the first nine tenths of Shakespeare's
+# training text, and scored on its last tenth; bars and ± are standard errors over the seeds. Losses
+# are in nats for each character.
 
 # %%
 import time
@@ -148,8 +150,10 @@ report.verdict(
 
 # %% [markdown]
 # A causal mask is what allows it: no later symbol changes what an earlier one knows, so its keys
-# and values are final. Reading again costs as many places as the text is long, for each symbol; a
-# cache costs one place, plus a look at all keys, which is cheap. It is paid for with memory: two
+# and values are final. Reading again costs as many places as the text is long, for each symbol:
+# twice the text, twice the work, and more, since each place looks at twice as many keys. (In short
+# texts most of the time goes into starting the operations.) With a cache it is one place, plus a
+# look at all keys, which is cheap: twice the text, hardly more. It is paid for with memory: two
 # vectors for each symbol, in each layer. In large models that memory is often what sets the limit.
 
 # %% [markdown]
@@ -208,16 +212,16 @@ report.verdict(
 # %% [markdown]
 # Each budget has a size that fits. A smaller model has learned what it can, a larger one has not
 # been shown enough text. With more compute both should grow, the model and the text. Large language
-# models are planned with such curves, measured small and prolonged (Hoffmann and others 2022,
-# “Training compute-optimal large language models”). Where all sizes take equally many steps, the
-# bigger ones get more compute, and often win: that may be where the sentence comes from.
+# models are planned with such curves, measured on small ones and then extended (Hoffmann and others
+# 2022, “Training compute-optimal large language models”). Where all sizes take equally many steps,
+# the bigger ones get more compute, and often win: that may be where the sentence comes from.
 
 # %% [markdown]
 # ## 9.7 · “AdamW is the optimizer for Transformers; others gain nothing”
 #
 # Chapter 07 introduced Muon, which makes the step of each matrix orthogonal. Here are stored runs
-# of a small GPT (2 layers of 64), three learning rates for each optimizer, in equally many steps.
-# By how much do they differ: a hundredth of a nat, a tenth, or more?
+# of a small GPT (2 layers of 64), three learning rates for each optimizer, all of equally many
+# steps. By how much will the best losses differ: a hundredth of a nat, a tenth, or more?
 
 # %%
 grid = experiments.stored("9.7")
@@ -241,7 +245,7 @@ for name, tried in stored.RATES.items():
     rates, chosen = rates | table, chosen | best_of
 drawn = dots(
     {f"held-out loss, {NAMES[name]}, by rate": values for name, values in rates.items()},
-    caption="A dot for each of three seeds. The scales differ.",
+    caption="A dot for each of three seeds, a line for their mean. The scales differ.",
     alt="Two panels, AdamW and Muon: the held-out loss for three learning rates each.",
 )
 
@@ -273,11 +277,13 @@ report.verdict(
 )
 
 # %% [markdown]
-# AdamW scales each weight by itself, and does not know that the weights form matrices. Its steps
-# have a few strong directions, and the others are neglected. Muon's have the same strength in all
-# directions. It is for matrices between the first layer and the last: embeddings, norms and biases
-# stay with AdamW. Each of its steps takes a little longer, so compare seconds, too, before you
-# choose.
+# More than a tenth. AdamW scales each weight by itself, and does not know that the weights form
+# matrices. Its steps have a few strong directions, and the others are neglected. Muon's have the
+# same strength in all directions. Look at the dots, too: at its two larger rates AdamW depends much
+# on the seed; and Muon was best at the largest rate tried, so that it might gain still more.
+#
+# Muon is for matrices between the first layer and the last: embeddings, norms and biases stay with
+# AdamW. Each of its steps takes a little longer, so compare seconds, too, before you choose.
 
 # %% [markdown]
 # ## 9.8 · “How a GPT is told the positions makes no difference”
@@ -299,7 +305,7 @@ def group_ends(context):
 _, chosen = by_rate(stored.POSITIONS, stored.POSITION_RATES)
 drawn = lines(
     group_ends(64),
-    {"": {setting: by_place[setting] for setting in chosen.values()}},
+    {"": {setting.replace(",", ", rate"): by_place[setting] for setting in chosen.values()}},
     ("place in the window, grouped: 1, 2, up to 4, up to 8 ...", "held-out loss"),
     caption="Each kind at the best of three rates, the loss of what follows each place: further "
     "right, the model has seen more.",
@@ -313,16 +319,18 @@ report.verdict(
     "9.8",
     "How a GPT is told the positions makes no difference",
     outcome="false" if clearly(gain.abs(), least=0.02) else "true",
-    evidence="held-out loss: " + ", ".join(f"{s} {shown(loss[s], 3)}" for s in chosen.values()),
+    evidence="held-out loss: "
+    + "; ".join(f"{s.replace(',', ' (rate')}) {shown(loss[s], 3)}" for s in chosen.values()),
     effect=gain.mean().item(),
     standard_error=standard_error(gain).item(),
 )
 
 # %% [markdown]
-# What matters for the next character is mostly what stands one, two or three places before it. With
-# learned vectors the model must find out for each pair of places anew what “one before” is; with
-# rotary positions the distance is given, and what is learned at one place holds at all of them. The
-# less training there is, the more that helps.
+# As long as one or two characters are known, rotary positions gain nothing; from the third on the
+# lines part. What matters for the next character is mostly what stands one, two or three places
+# before it. With learned vectors the model must find out for each pair of places anew what “one
+# before” is; with rotary positions the distance is given, and what is learned at one place holds at
+# all of them. That saves steps; a model that is trained for longer has more time to find out.
 
 # %% [markdown]
 # ## 9.9 · “A longer context always helps”
@@ -343,6 +351,8 @@ drawn = lines(
     alt="Held-out loss against the context, from 4 to 256 characters.",
     log="x",
 )
+
+# %%
 drawn = lines(
     group_ends(last),
     {"": {"loss": grid.values("by_place")[str(last)]}},
@@ -367,18 +377,18 @@ report.verdict(
 )
 
 # %% [markdown]
-# A longer context can only help with what depends on it, and with what the model has had time to
-# learn. This one has learned to spell: letters, words, who speaks. For that a few words are enough.
-# Long contexts cost time and memory, and give each step fewer texts to begin with. Models that have
-# learned more use more of them.
+# In the window of 256 the loss stops falling after about 16 places. A longer context can only help
+# with what depends on it, and with what the model has had time to learn. This one has learned to
+# spell: letters, words, who speaks. For that a few words are enough. Long contexts cost time and
+# memory, and each step has fewer windows. Models that have learned more use more of them.
 
 # %% [markdown]
 # ## 9.10 · “A low temperature makes text truer and duller”
 #
-# A GPT, trained now for some seconds, writes texts at six temperatures. Two simple measures. How
-# many of its words exist, that is, occur in the training text? And how varied is what it writes:
-# how many of its runs of eight characters are different ones? The same is counted in held-out
-# Shakespeare. Will the model, at temperature 1, be above or below it in each?
+# A GPT, trained now for some seconds, writes texts at six temperatures. There are two simple
+# measures. How many of its words exist, that is, occur in the training text? And how varied is what
+# it writes: of all its runs of eight characters, how many are different ones? The same is counted
+# in held-out Shakespeare. At temperature 1, will the model be above Shakespeare or below, in each?
 
 # %%
 recipe = recipes.shakespeare_short()
@@ -475,10 +485,11 @@ report.verdict(
 )
 
 # %% [markdown]
-# A model with little training spreads some probability over what is wrong. Dividing by a low
-# temperature takes it away, and with it what is rare and right: the text falls back on the same few
-# words. As a description of the language nothing is truer than about 1, for which the model was
-# trained. Choose by what you want: low for one good answer, near 1 for many different ones.
+# At 1 the model invents many words, far more than Shakespeare, and is as varied as he is. A model
+# with little training spreads some probability over what is wrong. Dividing by a low temperature
+# takes it away, and with it what is rare and right: the text falls back on the same few words. As a
+# description of the language nothing is truer than about 1, for which the model was trained. Choose
+# by what you want: low for one good answer, near 1 for many different ones.
 
 # %% [markdown]
 # ## 9.11 · “A language model only copies its training text”
@@ -529,10 +540,10 @@ report.verdict(
 
 # %% [markdown]
 # A text that is read dozens of times is learned by heart: the model above has a very low loss on
-# it, and a high one on everything else. With enough text there is not enough room, and not enough
-# repetition, to learn passages; the model learns how words are made and put together, and what it
-# writes is new. Large models do copy passages that occur many times in their training text, so
-# repeated passages are taken out of it.
+# it, and a high one on everything else. Of a long text the model has too few weights to keep the
+# passages, and meets each of them too seldom. It learns how words are made and put together, and
+# what it writes is new. Large models do copy passages that occur many times in their training text,
+# so repeated passages are taken out of it.
 
 # %%
 clock.stop()

@@ -38,8 +38,8 @@ def clearly(values, least=0.0):
 #
 # A cell answers for one object: of two whose centres lie in it, one is lost before any training
 # begins. Scenes of 112 pixels with 3, 10 or 25 objects put into each (those that others hide are
-# taken out again), and grids from 4 by 4 to 28 by 28 cells. If centres fell evenly, chance alone
-# would tell: of 10 in 49 cells, how many share one?
+# taken out again), and grids from 4 by 4 to 28 by 28 cells. If every cell were equally likely for a
+# centre, chance would tell. Guess for that case: of 10 objects in 49 cells, how many are lost?
 
 # %%
 SIZE, STRIDES, COUNTS = 112, (28, 16, 8, 4), (3, 10, 25)
@@ -98,14 +98,14 @@ left = {
 
 
 def by_chance(objects, cells):
-    """Percent of evenly spread objects that find their cell taken."""
+    """Percent of objects lost when every cell is equally likely for each."""
     taken = cells * (1 - (1 - 1 / cells) ** objects)  # expected cells with an object
     return 100 * (1 - taken / objects)
 
 
 chance = [by_chance(left[25], (SIZE // stride) ** 2) for stride in STRIDES]
 series = {f"{count} objects": values for count, values in losses.items()}
-series["25, spread evenly"] = torch.tensor([chance] * 2)
+series["25, by chance"] = torch.tensor([chance] * 2)
 drawn = lines(
     [f"{SIZE // stride} x {SIZE // stride}" for stride in STRIDES],
     {"": series},
@@ -115,11 +115,13 @@ drawn = lines(
     alt="Share of lost objects against the number of cells: it falls with finer grids and is "
     "higher, the more objects a scene has.",
 )[""]
+print(f"10 objects in 49 cells, by chance: {by_chance(10, 49) / 10:.1f} of them are lost")
 
 # %%
 seven = STRIDES.index(16)
 at_seven = {count: values[:, seven] for count, values in losses.items()}
 few, many = (at_seven[count] for count in (COUNTS[0], COUNTS[-1]))
+# Where more than three of a hundred are lost, we do not call it enough.
 if clearly(many, least=3.0):
     outcome = "false" if clearly(few, least=3.0) else "depends: on how crowded the scenes are"
 else:
@@ -148,15 +150,16 @@ report.verdict(
 # Two pixels too wide: for a bus that is nothing, for a bird it is a lot. A squared error of the
 # sides does not know the difference. The paper lets the network predict roots, since the root of a
 # large number changes little. Stored runs of small detectors with the paper's settings, three
-# seeds: squared errors of the roots, and of the sides themselves. Whose boxes will be better for
-# small objects, and what will that cost the large ones?
+# seeds: squared errors of the roots, and of the sides themselves. Small objects cover less than
+# 24 x 24 pixels, large ones more than 40 x 40. Which of the two losses gives the better sizes for
+# small objects, and what does that cost the large ones?
 
 # %%
 grid = experiments.stored("11.2")
 measured = {band: grid.values(f"side_{band}") for band in stored.BANDS}
 overlap = {band: grid.values(f"iou_{band}") for band in stored.BANDS}
 panels = {
-    f"{band} objects": {name: 100 * values for name, values in measured[band].items()}
+    f"{band} objects: error (%)": {name: 100 * v for name, v in measured[band].items()}
     for band in stored.BANDS
 }
 drawn = dots(
@@ -180,9 +183,9 @@ report.verdict(
     "11.2",
     "The square root of width and height matters",
     outcome=outcome,
-    evidence="points of the sides' error that roots save: "
+    evidence="roots lower the error of the sides, in points of a hundred, by: "
     + ", ".join(f"{shown(values, 1)} ({band})" for band, values in gains.items())
-    + "; IoU gained: "
+    + "; they raise the IoU by: "
     + ", ".join(f"{shown(values)} ({band})" for band, values in closer.items()),
     effect=gains["small"].mean().item(),
     standard_error=standard_error(gains["small"]).item(),
@@ -190,9 +193,9 @@ report.verdict(
 
 # %% [markdown]
 # The slope of the root is steep near zero, so the same two pixels weigh more in a small box. It is
-# a mild cure all the same: an error of a fifth still costs a large box more. Later detectors
-# predict logarithms, to which a fifth is a fifth, as chapter 12 does, or make the overlap itself
-# the loss, which has no size at all.
+# a mild cure all the same: when width and height are a fifth too long, a large box still costs more
+# than a small one. Later detectors predict logarithms, to which a fifth is a fifth at any size, as
+# chapter 12 does; or they make the overlap itself the loss, which does not depend on the size.
 
 # %% [markdown]
 # ## 11.3 · “Confidence of empty cells may be weighted like that of full ones”
@@ -216,7 +219,7 @@ def along(values):
 drawn = lines(
     stored.WEIGHTS,
     {
-        "mAP@0.5": {"precision": along(precision)},
+        "mAP@0.5": {"mAP": along(precision)},
         "confidence": {
             "mean of full cells": along(full),
             "mean of empty cells": along(empty),
@@ -254,9 +257,9 @@ report.verdict(
 # %% [markdown]
 # Confidence learns to be a probability, and weights bend it: count the empty cells more, and it
 # sinks in full and empty cells alike. Their *order* suffers less, and mean average precision looks
-# at nothing else. What moves is the number from which a box may be shown, so half of the cells and
-# more seem blind to whoever cuts at one half. At the ends of the scale the order suffers, too: the
-# clutter is not pushed down any more, or the few full cells are not heard.
+# at nothing else. What moves is the confidence from which a box should be shown: whoever goes on
+# cutting at one half loses many objects that the network has found. At the ends of the scale the
+# order suffers, too: false alarms are not pushed down any more, or the few full cells are drowned.
 
 # %% [markdown]
 # ## 11.4 · “Non-maximum suppression only removes duplicates”
@@ -331,6 +334,7 @@ drawn = lines(
 )
 missed = {name: values[:, :1, 0] - values[:, 1:, 0] for name, values in swept.items()}
 means = {name: values[:, 1:].mean(0) for name, values in swept.items()}  # (thresholds, 2)
+# F1, the balance of the two: their harmonic mean, high only where both are.
 f1 = {name: 2 * m.prod(1) / m.sum(1) for name, m in means.items()}
 best = {name: int(values.argmax()) for name, values in f1.items()}
 

@@ -20,10 +20,11 @@ from course_lib import pretrained, rois, runtime, ssd
 from course_lib.scenes import SceneMaker
 from course_lib.teaching import experiments, plot, report
 from course_lib.teaching.experiments import ch12 as stored
-from course_lib.teaching.figures import ch12 as lesson_figures
 from course_lib.teaching.figures import ch12_lab as figures
 from course_lib.teaching.figures.ch03 import standard_error
 from course_lib.teaching.figures.ch07_lab import dots
+from course_lib.teaching.figures.ch11 import Mark, Panel, pictures
+from course_lib.teaching.figures.ch12 import COLORS
 from course_lib.yolo import Backbone
 
 clock = report.Clock(budget=60)
@@ -121,19 +122,12 @@ report.verdict(
 
 # %%
 (images, boxes, labels), _ = stored.low_scenes()
-marks = [
-    [lesson_figures.Mark(box) for box, label in zip(*both, strict=True) if label >= 0]
-    for both in zip(boxes[:4], labels[:4], strict=True)
-]
-drawn = lesson_figures.pictures(
-    images[:4],
-    marks,
-    ["three low scenes each"] + [""] * 3,
-    caption="Scenes in which all is three times as wide for its height.",
+drawn = pictures(
+    [Panel(images[n], [Mark(box) for box in boxes[n][labels[n] >= 0]]) for n in range(4)],
+    caption="Four images of three low scenes each: all is three times as wide for its height.",
     alt="Four images, each of three flat scenes one above the other, with boxes around objects.",
-    columns=4,
 )
-kinds = {"default": "default", "ratios": "measured ratios", "both": "and smaller sizes"}
+kinds = {"default": "default", "ratios": "measured ratios", "both": "ratios, smaller sizes"}
 report.value("the default's ratios", *stored.shapes("default")["ratios"][0])
 report.value("measured ratios", *(f"{r:.1f}" for r in stored.shapes("ratios")["ratios"][0]))
 
@@ -175,16 +169,16 @@ report.verdict(
     "12.6",
     "Anchor shapes should follow the data",
     outcome="true" if all(helps) else some,
-    evidence=f"AP@0.5 {shown(ap['default'])} % with the default's anchors; measured ratios give "
-    f"{shown(gain['ratios'])} more, with sizes for a third of the area, too, "
-    f"{shown(gain['both'])} more than the default",
+    evidence=f"AP@0.5 {shown(ap['default'])} % with the default's anchors; measured ratios "
+    f"change it by {shown(gain['ratios'])}, ratios and sizes for a third of the area by "
+    f"{shown(gain['both'])}",
 )
 
 # %% [markdown]
-# Anchors that fit are more examples: several pass the threshold and learn from one object, and
-# their offsets are small. Measuring takes a line, a quantile of the *training* boxes. But fitting
+# Where anchors fit, more of them pass the threshold and learn from an object, and their offsets are
+# small. Measuring takes one line, some quantiles of the ratios of the *training* boxes. But fitting
 # is not all. With sizes for a third of the area the anchors fit about as well, and yet far less is
-# found: more objects now belong to coarser maps, where places stand too far apart for things so
+# found: more objects now belong to coarser maps, whose places stand too far apart for things so
 # low. An anchor's size also decides which map has to find the object, and how many places it has.
 
 # %% [markdown]
@@ -192,10 +186,10 @@ report.verdict(
 #
 # > **outlier**: a value far away from the others, because it is rare or because it is wrong.
 #
-# The square of an error pulls twice as strongly at twice the error; L1 pulls equally strongly at
-# all. So with squares a few bad errors may rule the step. How much of the gradient comes from the
-# largest tenth of the errors? And does the detector suffer when its labels are right? When a
-# quarter of the boxes it learns from is moved and resized at random?
+# The gradient of a squared error grows with the error; that of L1 is the same for all. So with
+# squares a few large errors may rule the step. How much of the gradient comes from the largest
+# tenth of the errors? And which loss gives the better detector, when all labels are right, and when
+# a quarter of the boxes it learns from is moved and resized at random?
 
 # %%
 grid = experiments.stored("12.4")
@@ -230,11 +224,11 @@ report.verdict(
 )
 
 # %% [markdown]
-# What an error pulls with decides who is heard: with squares the boxes that are furthest off, which
-# are mostly the hard ones, wrong labels or not. Yet the detector that comes out differs little, for
-# where errors go to both sides alike, both losses agree on where a box should be. Careless boxes
-# cost far more than either loss gives back, so the labels deserve the first look. The scale of a
-# loss matters, too: squares of large offsets weigh the boxes more against the classes.
+# With squares, the boxes that are furthest off take more than their share of the gradient. Yet the
+# detectors that come out differ little: where errors go to both sides alike, both losses agree on
+# where a box should be. Wrong boxes cost far more than the choice of the loss gives back, so the
+# labels deserve the first look. The scale of a loss matters, too: squares of large offsets weigh
+# the boxes more against the classes.
 
 # %% [markdown]
 # ## 12.7 · “Without hard negative mining the background wins”
@@ -286,11 +280,10 @@ report.verdict(
 # %% [markdown]
 # The background does gain: taken over all anchors that should find an object, its probability is
 # higher when all negatives learn. But whether an object is found is up to its best anchor alone,
-# not to their mean, and average precision only asks for the right order. One reason why mining may
-# even cost something: the hardest negatives stand right beside the objects, and with little else to
-# learn from, these make a network careful just there. SSD300 has ten times as many anchors as this
-# small world, nearly all of them background. There the odds are worse, and one should measure
-# again.
+# not to their mean, and average precision only asks for the right order. Mining may even cost
+# something: the hardest negatives stand right beside the objects, and a network that learns from
+# little else may become careful just there. SSD300 has many more anchors than this small world,
+# nearly all of them background. There the odds are worse, and one should measure again.
 
 # %% [markdown]
 # # The detectors that look twice
@@ -335,16 +328,16 @@ def cut_out(image, boxes, size=96):
 
 # %%
 proposed = proposals(real, 5)
-colors = ("#e69f00", "#56b4e9", "#cc79a7", "#f0e442", "#009e73")
 boxed = [
-    lesson_figures.Mark(box, color, str(number))
-    for number, (box, color) in enumerate(zip(proposed, colors, strict=True), start=1)
+    Mark(box, color, str(number))
+    for number, (box, color) in enumerate(zip(proposed, COLORS, strict=True), start=1)
 ]
 crops = cut_out(picture.float() / 255, proposed)
-drawn = lesson_figures.pictures(
-    [picture, *crops],
-    [boxed, *[[]] * 5],
-    ["proposals", *(f"proposal {number}" for number in range(1, 6))],
+drawn = pictures(
+    [
+        Panel(picture, boxed, "proposals"),
+        *(Panel(crop, title=f"proposal {number}") for number, crop in enumerate(crops, start=1)),
+    ],
     caption="R-CNN: each proposal becomes an image of its own, stretched to a square, and the "
     "network looks at all of these. Where proposals overlap, it looks at the same pixels again.",
     alt="A photo scene with five boxes, and the five parts stretched to squares.",
@@ -464,11 +457,11 @@ for count, slow, fast in zip(COUNTS, *times.values(), strict=True):
 report.holds("for 100 proposals one pass is at least 3 times as fast", slow > 3 * fast)
 
 # %% [markdown]
-# R-CNN pays for every proposal, Fast R-CNN for every image, and next to nothing for a box. It also
-# learns better: features, classes and boxes are trained together, where R-CNN trained a network,
+# R-CNN pays for every proposal; Fast R-CNN pays for every image, and next to nothing for a box. It
+# is also trained as a whole, features, classes and boxes together, where R-CNN trained a network,
 # then classifiers, then box regressors, each on its own.
 #
-# ## Faster R-CNN (2016): the network proposes
+# ## Faster R-CNN (2015): the network proposes
 #
 # What remained was the program that proposed: two seconds an image in the paper, ten times as long
 # as all the rest. Faster R-CNN lets the features themselves say where something could be.
@@ -534,13 +527,11 @@ with torch.no_grad():
     scale = 96 / detector.transform([picture.float() / 255])[0].tensors.shape[-1]
 first_proposals = proposed_by_itself[-1][:20] * scale
 surest = answer["boxes"][:5]
-drawn = lesson_figures.pictures(
-    [picture, picture],
+drawn = pictures(
     [
-        [lesson_figures.Mark(box, "#56b4e9") for box in first_proposals],
-        [lesson_figures.Mark(box) for box in surest],
+        Panel(picture, [Mark(box, plot.SKY) for box in first_proposals], "proposals"),
+        Panel(picture, [Mark(box) for box in surest], "detections"),
     ],
-    ["proposals", "detections"],
     caption="torchvision's Faster R-CNN before any training: proposals are anchors in places where "
     "random weights happen to be large, and of ninety classes none is likely enough to be shown.",
     alt="The scene twice, with twenty proposals and with the detections of an untrained network.",
