@@ -313,7 +313,6 @@ for name, model in models.items():
             one_by_one.append(logits)
     report.equal(name, torch.stack(one_by_one, dim=1), at_once, atol=1e-12)
 
-
 parallel, serial = ([n for n in calls if (calls[n] == 1) == once] for once in (True, False))
 outcome_72 = f"depends: false for {' and '.join(parallel)}; true for {' and '.join(serial)}"
 report.verdict(

@@ -30,8 +30,7 @@ def following(context):
 shown = figures.next_symbols(
     {f"after “{context}”": following(context) for context in ("", "e", "ee", "quee")},
     caption="What follows in the plays. The more of the past is known, the fewer may follow.",
-    alt="Four panels of bars. After nothing, e and ee many characters are possible, the blank "
-    "above all; after quee hardly anything but n is left.",
+    alt="Bars. After nothing, e and ee many characters are possible; after quee n nearly alone.",
 )
 report.holds("after quee it is nearly always n", shown["after “quee”"]["n"] > 0.9)
 
@@ -284,7 +283,6 @@ def guess_noise(masked, steps=120):
 
 
 honest, peeping = guess_noise(True), guess_noise(False)
-chance = math.log(8)
 figures.curves(
     {"causal mask": honest, "without mask": peeping},
     "loss",
@@ -292,12 +290,13 @@ figures.curves(
     "only, with no loss at the 11 others.",
     alt="The curve with mask stays at the upper dotted line, the logarithm of 8. The one without "
     "falls to the lower line, a twelfth of it.",
-    levels={"ln 8": chance, "ln 8 / 12": chance / 12},
+    levels={"ln 8": math.log(8), "ln 8 / 12": math.log(8) / 12},
 )
 report.holds("without a mask the loss falls far below chance", peeping[-1] < 0.3, trained=True)
 
 # %%
 leak = reach.triu(1).max().item()
+chance = math.log(8)
 gain = chance - sum(honest[-20:]) / len(honest[-20:])
 report.verdict(
     "9.3",

@@ -151,8 +151,8 @@ report.verdict(
 # sides does not know the difference. The paper lets the network predict roots, since the root of a
 # large number changes little. Stored runs of small detectors with the paper's settings, three
 # seeds: squared errors of the roots, and of the sides themselves. Small objects cover less than
-# 24 x 24 pixels, large ones more than 40 x 40. Which of the two losses gives the better sizes for
-# small objects, and what does that cost the large ones?
+# a square of 24 pixels, large ones more than one of 40. Which of the two losses gives the better
+# sizes for small objects, and what does that cost the large ones?
 
 # %%
 grid = experiments.stored("11.2")
