@@ -36,7 +36,8 @@ def dots(
         ax.set_xticks(range(len(cases)), labels=labels)
         ax.set(title=title, xlim=(-0.6, len(cases) - 0.2))
         if zero:
-            ax.set_ylim(0, 1.08 * max(values.max().item() for values in cases.values()))
+            most_seen = max(values.max().item() for values in cases.values())
+            ax.set_ylim(0, 1.08 * most_seen or None)  # all 0 in a shortened run
         ax.grid(False, axis="x")
     plot.show(fig, caption, alt)
     return {
