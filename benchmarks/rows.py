@@ -243,6 +243,7 @@ def run(measure: Callable[[Plan], Iterable[Record]], description: str) -> None:
     os.environ.pop("COURSE_QUICK", None)  # which would cap each training at a few steps
     torch.set_num_threads(threads())
     runtime.seed_everything(0)
+    runtime.keep_memory()  # for the peers, too
     lines = []
     for record in measure(Plan(options.quick, options.full)):
         print(record, flush=True)

@@ -98,34 +98,44 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self) -> None:
         for group in self.param_groups:
+            alike: dict[torch.Size, list[nn.Parameter]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._move(parameter, parameter.grad, group)
+                    alike.setdefault(parameter.shape, []).append(parameter)
+            for parameters in alike.values():
+                self._move(parameters, group)
 
-    def _move(self, parameter: Tensor, gradient: Tensor, group: dict) -> None:
-        state = self.state[parameter]
-        mean = state.setdefault("mean", torch.zeros_like(gradient))
+    def _move(self, parameters: list[nn.Parameter], group: dict) -> None:
+        """Move weights of one shape together: a product of many small matrices is a fast one."""
+        ahead = torch.stack([self._ahead(parameter, group) for parameter in parameters])
+        steps = orthogonalise(ahead.flatten(2))  # (parameters, O, ...) -> (parameters, O, rest)
+        size = 0.2 * math.sqrt(max(steps.shape[1:]))  # of a usual step of AdamW
+        for parameter, step in zip(parameters, steps, strict=True):
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            parameter.add_(step.view(parameter.shape), alpha=-group["lr"] * size)
+
+    def _ahead(self, parameter: nn.Parameter, group: dict) -> Tensor:
+        """The mean of the gradients, a step ahead of its time, as Nesterov has it."""
+        gradient = parameter.grad
+        mean = self.state[parameter].setdefault("mean", torch.zeros_like(gradient))
         mean.lerp_(gradient, 1 - group["momentum"])
-        ahead = gradient.lerp(mean, group["momentum"])  # Nesterov: look a step ahead
-        step = orthogonalise(ahead.flatten(1))  # (O, ...) -> (O, rest)
-        size = 0.2 * math.sqrt(max(step.shape))  # of a usual step of AdamW
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(step.view(parameter.shape), alpha=-group["lr"] * size)
+        return gradient.lerp(mean, group["momentum"])
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """About U V^T where `matrix` (M, N) is U S V^T: all its singular values near 1; bfloat16.
+    """About U V^T where `matrix` (..., M, N) is U S V^T: all its singular values near 1; bfloat16.
 
     Newton-Schulz iteration: matrix products only. Its coefficients push small values up fast, and
     leave all of them between about 0.7 and 1.2.
     """
+    tall = matrix.shape[-2] > matrix.shape[-1]
     x = matrix.bfloat16()
-    x = x.T if len(x) > x.shape[1] else x  # the products below are of the shorter side
-    x = x / x.norm().clamp(min=1e-7)
+    x = x.mT if tall else x  # the products below are of the shorter side
+    x = x / x.flatten(-2).norm(dim=-1).clamp(min=1e-7)[..., None, None]
     for _ in range(steps):
-        gram = x @ x.T  # (short, short)
+        gram = x @ x.mT  # (..., short, short)
         x = 3.4445 * x + (2.0315 * gram @ gram - 4.7750 * gram) @ x
-    return x.T if len(matrix) > matrix.shape[1] else x
+    return x.mT if tall else x
 
 
 class Together:

@@ -1,13 +1,17 @@
 """Where and how a run computes: device, precision, seed, and the course's test switches."""
 
+import ctypes
 import os
 import random
+import sys
+from functools import cache
 
 import numpy as np
 import torch
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 DEVICE_TYPES = ("cuda", "mps", "cpu")
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # the numbers that mallopt(3) gives to its limits
 
 
 def default_device() -> torch.device:
@@ -92,6 +96,23 @@ def generator_for(*numbers: int) -> torch.Generator:
     # SeedSequence pads with zeros: without the length, (1,) and (1, 0) would be the same.
     state = np.random.SeedSequence((len(numbers), *numbers)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+@cache
+def keep_memory() -> bool:
+    """Let this process keep the memory of freed tensors for the next ones; whether it does.
+
+    Linux takes large blocks back as soon as they are free, and clears them page by page when they
+    are asked for again: each training step on a CPU pays for that, with up to half of its time. The
+    most that a process holds at once stays the same, but it is given back at its end only. Systems
+    without glibc have no such limits to move, and nothing is done.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        return False
+    # Releases of glibc before 2.35 refuse a limit of more than half of a heap.
+    moved = any(mallopt(MMAP_THRESHOLD, size) for size in (2**30, 2**25))
+    return bool(moved and mallopt(TRIM_THRESHOLD, 2**30))
 
 
 def is_test() -> bool:

@@ -141,6 +141,7 @@ def fit(
         ValueError: no batches, or a DataLoader without DistributedSampler under torchrun.
         checkpoints.CheckpointError: a damaged checkpoint, or one of another run.
     """
+    runtime.keep_memory()
     if runtime.is_quick():
         config = replace(config, steps=min(config.steps, QUICK_STEPS))
     with distributed.process_group(device or runtime.default_device()) as device:
@@ -174,8 +175,7 @@ class _Run:
         self.model = self.place(model)
         self.forward = torch.compile(model) if config.compile else model
         self.batches = batches.to(device) if isinstance(batches, Batches) else batches
-        self.loss, self.validate, self.weigh = loss, validate, weigh
-        self.stop, self.stopping = stop, False
+        self.loss, self.validate, self.weigh, self.stop = loss, validate, weigh, stop
         self.callbacks = callbacks if distributed.rank() == 0 else ()
         self.optimizer = make_optimizer(
             model,
@@ -188,7 +188,7 @@ class _Run:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
         self.history = History(config.steps)
         self.unread: list[Tensor] = []  # losses of the last steps, still on the device
-        self.step = 0
+        self.step, self.stopping = 0, False
         self.best: dict[str, Tensor] = {}
 
     def place(self, model: nn.Module) -> nn.Module:

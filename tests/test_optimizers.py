@@ -59,9 +59,12 @@ def test_decay_acts_on_matrices_only(name):
     assert [decay[id(p)] for p in model.parameters()] == expected
 
 
+SHAPES = ((5, 9), (9, 5), (4, 4), (5, 9), (9, 5))  # like shapes are moved together
+
+
 def test_muon_equals_torch_on_matrices():
     generator = torch.Generator().manual_seed(0)
-    start = [torch.randn(shape, generator=generator) for shape in ((5, 9), (9, 5), (4, 4))]
+    start = [torch.randn(shape, generator=generator) for shape in SHAPES]
     ours, theirs = ([nn.Parameter(value.clone()) for value in start] for _ in range(2))
     pair = (
         optimizers.Muon(ours, 0.02, weight_decay=0.3, momentum=0.9),
@@ -77,7 +80,7 @@ def test_muon_equals_torch_on_matrices():
             optimizer.step()
     for own, their, value in zip(ours, theirs, start, strict=True):
         assert (own - value).abs().mean() > 0.01
-        torch.testing.assert_close(own, their, rtol=0, atol=2e-3)  # bfloat16 in another order
+        torch.testing.assert_close(own, their, rtol=0, atol=3e-3)  # bfloat16 in another order
 
 
 def test_muon_takes_kernels_as_a_matrix_whatever_their_memory():
@@ -109,6 +112,15 @@ def test_orthogonalise_evens_the_singular_values(shape):
     )
     assert cosine > 0.95
     assert optimizers.orthogonalise(torch.zeros(shape)).count_nonzero() == 0
+    alone, stacked = map(optimizers.orthogonalise, (matrix, torch.stack([matrix.flip(0), matrix])))
+    torch.testing.assert_close(stacked[1], alone)
+
+
+def test_muon_moves_weights_without_a_gradient_nowhere():
+    still, moved = (nn.Parameter(torch.ones(2, 3)) for _ in range(2))
+    moved.grad = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+    optimizers.Muon([still, moved], 0.1).step()
+    assert torch.equal(still, torch.ones(2, 3)) and not torch.equal(moved, still)
 
 
 def test_muon_moves_hidden_weights_and_adamw_the_rest():

@@ -1,6 +1,8 @@
 """Device, precision and seeds."""
 
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -70,3 +72,37 @@ def test_generators_for_different_numbers_differ_and_for_equal_ones_agree():
     }
     assert len(set(draws.values())) == len(draws)
     assert torch.rand(1, generator=runtime.generator_for(0, 1)).item() == draws[0, 1]
+
+
+FAULTS = """
+import resource
+import torch
+from course_lib import runtime
+kept = {call}
+for _ in range(5):
+    torch.ones(2**24).sum()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(2**24).sum()
+print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such limits")
+def test_kept_memory_is_not_cleared_for_each_tensor():
+    def faults(call):
+        command = [sys.executable, "-c", FAULTS.format(call=call)]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        return printed[0], int(printed[1])
+
+    kept, few = faults("runtime.keep_memory()")
+    _, many = faults("False")
+    assert kept == "True" and few < 100 < many
+
+
+def test_memory_is_kept_by_glibc_alone(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert runtime.keep_memory.__wrapped__() is False
+    monkeypatch.undo()
+    monkeypatch.setattr(runtime.ctypes, "CDLL", lambda name: object())  # another C library
+    assert runtime.keep_memory.__wrapped__() is False

@@ -114,6 +114,9 @@ class Clock:
     started: float = field(default_factory=time.perf_counter)
     busy: float = field(default_factory=time.process_time)  # seconds of CPU used before
 
+    def __post_init__(self):
+        runtime.keep_memory()  # for the cells that train without `fit`
+
     def stop(self) -> None:
         """Print the seconds since the clock was made; a reader's pauses are not held against it.
 
