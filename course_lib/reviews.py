@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib import data, pretrained, runtime
-from course_lib.text import PAD, SentenceBatches, pad
+from course_lib.text import PAD, SentenceBatches, join_rows, pad
 
 if TYPE_CHECKING:
     import tokenizers
@@ -68,11 +68,10 @@ class Task:
     @property
     def development(self) -> Part:
         parts = self.train, self.validation
-        width = max(part.ids.shape[1] for part in parts)
-        ids = [F.pad(part.ids, (0, width - part.ids.shape[1]), value=PAD) for part in parts]
+        ids = join_rows(*(part.ids for part in parts))
         labels = torch.cat([part.labels for part in parts])
         shares = torch.cat([part.shares for part in parts])
-        return Part(self.train.texts + self.validation.texts, torch.cat(ids), labels, shares)
+        return Part(self.train.texts + self.validation.texts, ids, labels, shares)
 
 
 class ReviewBatches(SentenceBatches):

@@ -223,6 +223,26 @@ class TransformerTranslator(nn.Module):
         if tie:
             self.output.weight = self.target_embedding.weight
 
+    @torch.no_grad()
+    def start_from_dictionary(self, table: Tensor) -> None:
+        """Give each source word the vector of its translations, of the length that vectors have.
+
+        Args:
+            table: (source_size, target_size) weights, as of `lexicon.translation_table`; words
+                whose rows are 0 keep their vectors.
+
+        Raises:
+            ValueError: a table of another size.
+        """
+        vectors = self.source_embedding.weight
+        sizes = (len(vectors), len(self.target_embedding.weight))
+        if tuple(table.shape) != sizes:
+            raise ValueError(f"table has shape {tuple(table.shape)}; needed is {sizes}")
+        mean = table.to(vectors.device) @ self.target_embedding.weight  # (source_size, width)
+        length = mean.norm(dim=1, keepdim=True)
+        usual = vectors.norm(dim=1).mean()
+        vectors.copy_(torch.where(length > 0, mean * (usual / length.clamp(min=1e-6)), vectors))
+
     def forward(self, source: Tensor, target_in: Tensor) -> Tensor:
         """Logits (B, T, target_size) of the words that follow those of `target_in` (B, T)."""
         memory, mask = self._encode(source)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from course_lib import distributed, runtime
@@ -149,6 +150,12 @@ def pad(id_lists: Sequence[Sequence[int]], length: int | None = None) -> Tensor:
     if longest > length:
         raise ValueError(f"length is {length}; the longest of id_lists has {longest} ids")
     return torch.tensor([[*ids, *[PAD] * (length - len(ids))] for ids in id_lists])
+
+
+def join_rows(*tensors: Tensor) -> Tensor:
+    """Ids (N, T) one below the other, PAD behind those of fewer columns."""
+    width = max(ids.shape[1] for ids in tensors)
+    return torch.cat([F.pad(ids, (0, width - ids.shape[1]), value=PAD) for ids in tensors])
 
 
 def length_buckets(

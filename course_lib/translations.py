@@ -12,7 +12,16 @@ import torch
 from torch import Tensor
 
 from course_lib import data, runtime
-from course_lib.text import END, START, Vocabulary, join_words, normalise, pad, split_words
+from course_lib.text import (
+    END,
+    START,
+    Vocabulary,
+    join_rows,
+    join_words,
+    normalise,
+    pad,
+    split_words,
+)
 
 LARGEST = 999_999  # the largest of `NumberWords`' numbers
 
@@ -36,13 +45,25 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Translations:
-    """A translation task. `validation` serves to choose by, `test` only to report."""
+    """A translation task. `validation` serves to choose by, `test` only to report.
+
+    `development` is both that is not test, for a last training run when nothing is chosen any more.
+    """
 
     english: Vocabulary
     french: Vocabulary
     train: Part
     validation: Part
     test: Part
+
+    @property
+    def development(self) -> Part:
+        first, second = self.train, self.validation
+        sides = (getattr(first, name) + getattr(second, name) for name in ("english", "french"))
+        ids = (
+            join_rows(getattr(first, name), getattr(second, name)) for name in ("source", "target")
+        )
+        return Part(*sides, *ids)
 
     def source(self, sentences: Sequence[str]) -> Tensor:
         """English sentences as a reader types them -> int64 (B, S), PAD behind."""

@@ -176,11 +176,27 @@ def test_number_words_count_when_wholly_right(monkeypatch):
 def test_dialogue_is_measured_by_bleu_on_the_test_lines(monkeypatch):
     task = translations.dialogue()
     recipe = recipes.dialogue(steps=1)
-    assert recipe.batches.tensors[0].equal(task.train.source)
+    assert recipe.batches.tensors[0].equal(task.development.source)
     monkeypatch.setattr(decoding, "greedy", perfect_translator(task))
     best = recipe.test(recipe.model)["BLEU"]
     monkeypatch.setattr(decoding, "greedy", perfect_translator(task, spoil=500))
     assert recipe.test(recipe.model)["BLEU"] < 0.8 * best and 60 < best < 100  # some are unknown
+
+
+def test_own_pairs_are_tested_on_lines_that_were_not_learned_from(tmp_path):
+    lines = [f"dog {number} runs\tle chien {number} court" for number in range(40)]
+    (tmp_path / "pairs.txt").write_text("\n".join(lines))
+    recipe = recipes.dialogue(steps=1, source=tmp_path / "pairs.txt")
+    assert 0 < len(recipe.batches.tensors[0]) < 40
+
+
+def test_dialogue_starts_from_the_dictionary_of_its_lines():
+    task, model = translations.dialogue(), recipes.dialogue(steps=1).model
+    french = model.target_embedding.weight
+    for word, other in (("water", "eau"), ("sister", "sœur"), ("seven", "sept")):
+        vector = model.source_embedding.weight[task.english.ids[word]]
+        likeness = torch.cosine_similarity(vector[None], french)
+        assert likeness.argmax().item() == task.french.ids[other]
 
 
 def test_a_short_run_learns_numbers(monkeypatch):

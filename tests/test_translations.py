@@ -27,6 +27,16 @@ def pairs(part):
     return list(zip(part.english, part.french, strict=True))
 
 
+def test_development_is_training_and_validation(dialogue):
+    joint = dialogue.development
+    assert pairs(joint) == pairs(dialogue.train) + pairs(dialogue.validation)
+    for name in ("source", "target"):
+        ids, parts = getattr(joint, name), (dialogue.train, dialogue.validation)
+        words = [row[row != PAD].tolist() for part in parts for row in getattr(part, name)]
+        assert [row[row != PAD].tolist() for row in ids] == words
+    assert not set(joint.english) & set(dialogue.test.english)
+
+
 # --- numbers -----------------------------------------------------------------------------------
 
 

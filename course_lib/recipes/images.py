@@ -40,7 +40,7 @@ AS_IN_THE_PAPER = {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 1e-
 AS_IN_THE_PAPER |= {"schedule": "cosine", "warmup": 0.01, "channels_last": True}
 RESNETS = {
     "tiny": Size(
-        partial(SmallResNet, zero_init=True), 128, {"steps": 1000, **ON_CLOTHES}, {"side": 28}
+        partial(SmallResNet, zero_init=True), 128, {"steps": 1200, **ON_CLOTHES}, {"side": 28}
     ),
     "small": Size(
         partial(resnet18, zero_init=True),

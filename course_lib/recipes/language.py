@@ -52,7 +52,7 @@ BERTS = {
             initial_std=128**-0.5,  # with BERT's 0.02 it learns about neighbours far later
         ),
         64,
-        {"steps": 280, **MUON, "learning_rate": 0.01},
+        {"steps": 370, **MUON, "learning_rate": 0.01},
         {},  # as `pretraining.load` has it
     ),
     "small": Size(  # BERT-Small of Turc et al. 2019
@@ -157,7 +157,7 @@ def _of_kind(texts: pretraining.PretrainingSet, kind: int) -> pretraining.Pretra
     return replace(texts, train=chosen(texts.train), test=chosen(texts.test))
 
 
-def bert_pretraining_long(*, steps: int = 900, **options) -> Recipe:
+def bert_pretraining_long(*, steps: int = 800, **options) -> Recipe:
     """Chapter 08: longer than `bert_pretraining`, and otherwise the same."""
     return bert_pretraining(steps=steps, **options)
 
@@ -340,11 +340,11 @@ def _book(name: str, pieces: int | None) -> token_files.Tokens:
     return token_files.Tokens(dictionary, *map(dictionary.encode, (text.train, text.test)))
 
 
-def shakespeare_short(*, steps: int = 110, **options) -> Recipe:
+def shakespeare_short(*, steps: int = 240, batch_size: int = 16, **options) -> Recipe:
     """Chapter 09: `shakespeare` within seconds, for a comparison with the usual recipe."""
-    return shakespeare(steps=steps, **options)
-
-
-def shakespeare_long(*, steps: int = 1800, batch_size: int = 16, **options) -> Recipe:
-    """Chapter 09: longer than `shakespeare`, and in smaller steps."""
     return shakespeare(steps=steps, batch_size=batch_size, **options)
+
+
+def shakespeare_long(*, steps: int = 1450, learning_rate: float = 0.03, **options) -> Recipe:
+    """Chapter 09: longer than `shakespeare`, at a higher rate, and otherwise the same."""
+    return shakespeare(steps=steps, learning_rate=learning_rate, **options)

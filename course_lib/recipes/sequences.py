@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from course_lib import decoding, runtime, token_files, translations
+from course_lib import decoding, lexicon, runtime, token_files, translations
 from course_lib.attention import TransformerConfig
 from course_lib.bleu import bleu
 from course_lib.recipes import answers
@@ -19,6 +19,7 @@ from course_lib.text import SPECIAL, SentenceBatches, Vocabulary
 TRANSLATING = {"optimizer": "muon", "learning_rate": 0.01, "weight_decay": 0.1, "warmup": 0.1}
 LONGEST = 24  # tokens of a translation; the longest in the data has 23, END included
 OWN_LONGEST = 80  # of the user's own
+COUNTED = 50_000  # of the user's own lines are enough for a dictionary
 
 
 def number_words(*, seed: int = 0, batch_size: int = 128, **changes) -> Recipe:
@@ -40,19 +41,19 @@ def number_words(*, seed: int = 0, batch_size: int = 128, **changes) -> Recipe:
         ]
         return {"exact": sum(right) / len(right)}
 
-    return _on_sentences(task, model, config, batch_size, test, smoothing=0.0)
+    return _on_sentences(task, task.train, model, config, batch_size, test, smoothing=0.0)
 
 
 def dialogue(
     *,
     seed: int = 0,
     batch_size: int = 128,
-    dropout: float = 0.0,
+    dropout: float = 0.1,
     source: str | Path | Sequence[str] | None = None,
     **changes,
 ) -> Recipe:
-    """Chapter 07: a small Transformer translates lines of dialogue; arguments as for
-    `number_words`.
+    """Chapter 07: a small Transformer, which starts from a dictionary found by counting, translates
+    lines of dialogue; arguments as for `number_words`.
 
     Args:
         dropout: of the Transformer.
@@ -61,24 +62,30 @@ def dialogue(
     """
     if shipped(source, ("english_french",)):
         task, longest = translations.dialogue(), LONGEST
+        learned = task.development
     else:
         task, longest = _own_task(source), OWN_LONGEST
-    config = one_cycle(seed, changes, steps=450, **TRANSLATING | {"learning_rate": 0.007})
+        learned = task.train
+    config = one_cycle(seed, changes, steps=600, **TRANSLATING)
     runtime.seed_everything(seed)
     sizes = TransformerConfig(width=128, heads=4, layers=2, hidden=256, dropout=dropout)
     model = TransformerTranslator(len(task.english), len(task.french), sizes, tie=True)
+    if not isinstance(source, list | tuple):  # from words alone nothing can be counted
+        pairs = learned.source[:COUNTED], learned.target[:COUNTED]
+        words = len(task.english), len(task.french)
+        model.start_from_dictionary(lexicon.translation_table(*pairs, words))
 
     def test(model: nn.Module) -> dict[str, float]:
         found = decoding.greedy(model, task.test.source, longest).ids
         return {"BLEU": bleu([task.text(ids) for ids in found], task.test.french)}
 
-    recipe = _on_sentences(task, model, config, batch_size, test, 0.1, longest)
+    recipe = _on_sentences(task, learned, model, config, batch_size, test, 0.1, longest)
     words = (*task.english.tokens, *task.french.tokens)
     return recipe if source is None else replace(recipe, names=words)
 
 
-def dialogue_long(*, steps: int = 1150, dropout: float = 0.1, **options) -> Recipe:
-    """Chapter 07: longer than `dialogue`, and with dropout, since each line is seen more often."""
+def dialogue_long(*, steps: int = 1500, dropout: float = 0.15, **options) -> Recipe:
+    """Chapter 07: longer than `dialogue`, and with more dropout: each line is seen more often."""
     return dialogue(steps=steps, dropout=dropout, **options)
 
 
@@ -96,9 +103,11 @@ def _own_task(source: str | Path | Sequence[str]) -> translations.Translations:
     return translations.Translations(**fields, validation=fields["test"])
 
 
-def _on_sentences(task, model, config, batch_size, test, smoothing, longest=LONGEST) -> Recipe:
+def _on_sentences(
+    task, learned, model, config, batch_size, test, smoothing, longest=LONGEST
+) -> Recipe:
     batches = SentenceBatches(
-        task.train.source, task.train.target, batch_size=batch_size, seed=config.seed
+        learned.source, learned.target, batch_size=batch_size, seed=config.seed
     )
     loss = partial(translation_loss, smoothing=smoothing)
     answer, inputs = answers.translate(task, longest), lambda batch: (batch[0], batch[1][:, :-1])

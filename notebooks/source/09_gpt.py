@@ -572,10 +572,9 @@ report.sample(figures.continuation(writer, dictionary, prompt, 500, seed=1, temp
 # it was trained: nobody had to write labels, for the text is its own answer. (The last lines were
 # drawn at a temperature of 0.8; what that does to them is our next question.)
 #
-# **What longer training gives.** The recipe `shakespeare_long` reads nearly twice as much, in
-# smaller batches. It was run before, with two seeds; its results are stored, and only shown here.
-# It passes mixed counting over all places, though it stops short of its target: not every aim is
-# reached.
+# **What longer training gives.** The recipe `shakespeare_long` takes nearly three times the steps.
+# It was run before, with two seeds; its results are stored, and only shown here. It passes mixed
+# counting over all places.
 
 # %%
 from course_lib.teaching import experiments

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib import decoding, recipes, runtime, train, translations
+from course_lib import decoding, lexicon, recipes, runtime, train, translations
 from course_lib.attention import TransformerConfig
 from course_lib.bleu import bleu
 from course_lib.seq2seq import GRUTranslator, TransformerTranslator, translation_loss
@@ -162,7 +162,13 @@ def new_places(tokens: tuple[str, ...], order: str, seed: int = 0) -> Tensor:
 
 
 def loss_and_bleu(
-    seed: int, *, task: str, steps: int, share: float = 1.0, width: int | None = None
+    seed: int,
+    *,
+    task: str,
+    steps: int,
+    share: float = 1.0,
+    width: int | None = None,
+    dictionary: bool = True,
 ) -> dict[str, float | list[float]]:
     """Train a recipe and score it on the way, at `POINTS` points.
 
@@ -171,6 +177,7 @@ def loss_and_bleu(
         steps: of the run; the learning rate's schedule spans them.
         share: of the training sentences, drawn by `seed`; fewer are seen more often.
         width: of another Transformer; its layers' hidden width follows.
+        dictionary: whether the Transformer starts from one.
 
     Returns:
         "loss" and "BLEU" on validation sentences at each point, "loss_end" and "BLEU_end" at the
@@ -178,24 +185,32 @@ def loss_and_bleu(
     """
     recipe = getattr(recipes, task)(seed=seed, steps=steps, validate_every=steps // POINTS)
     data = getattr(translations, task)()
+    sides = data.train.source, data.train.target
     if share < 1:
         count = len(data.train)
         chosen = torch.randperm(count, generator=runtime.generator_for(seed, 8))
         chosen = chosen[: round(share * count)]
-        size = recipe.batches.batch_size
-        sides = (data.train.source[chosen], data.train.target[chosen])
-        recipe = replace(recipe, batches=SentenceBatches(*sides, batch_size=size, seed=seed))
-    if width is not None:
+        sides = tuple(side[chosen] for side in sides)
+    size = recipe.batches.batch_size
+    recipe = replace(recipe, batches=SentenceBatches(*sides, batch_size=size, seed=seed))
+    if task == "dialogue":
         recipe = replace(recipe, model=_transformer(recipe.model, data, width, seed))
+        if dictionary:  # of these sentences alone
+            sizes = len(data.english), len(data.french)
+            recipe.model.start_from_dictionary(lexicon.translation_table(*sides, sizes))
     history = recipe.fit(validate=lambda model: score(model, data, 500))
     scores = {name: [entry[name] for entry in history.validation] for name in ("loss", "BLEU")}
     ends = {f"{name}_end": values[-1] for name, values in scores.items()}
     return {**scores, **ends, "weights": sum(p.numel() for p in recipe.model.parameters())}
 
 
-def _transformer(model: nn.Module, data: translations.Translations, width: int, seed: int):
-    """The same translator with another width."""
-    config: TransformerConfig = replace(model.encoder.config, width=width, hidden=2 * width)
+def _transformer(
+    model: nn.Module, data: translations.Translations, width: int | None, seed: int
+) -> TransformerTranslator:
+    """The same translator anew, with another width if one is given."""
+    config: TransformerConfig = model.encoder.config
+    if width is not None:
+        config = replace(config, width=width, hidden=2 * width)
     runtime.seed_everything(seed)
     return TransformerTranslator(len(data.english), len(data.french), config, tie=True)
 
@@ -292,5 +307,15 @@ EXPERIMENTS = (
         loss_and_bleu,
         {str(width): {"task": "dialogue", "steps": 320, "width": width} for width in WIDTHS},
         seeds=2,
+    ),
+    Experiment(
+        "7.11",
+        "dialogue: loss and BLEU on the way, from a dictionary and without one",
+        loss_and_bleu,
+        {
+            name: {"task": "dialogue", "steps": 320, "dictionary": start}
+            for name, start in (("dictionary", True), ("chance", False))
+        },
+        seeds=3,
     ),
 )
