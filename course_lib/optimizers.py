@@ -98,18 +98,20 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self) -> None:
         for group in self.param_groups:
-            alike: dict[torch.Size, list[nn.Parameter]] = {}
+            alike: dict[object, list[nn.Parameter]] = {}
             for parameter in group["params"]:
-                if parameter.grad is not None:
-                    alike.setdefault(parameter.shape, []).append(parameter)
+                if parameter.grad is not None:  # few kernels of a network are of one shape
+                    key = parameter.shape if parameter.ndim == 2 else id(parameter)
+                    alike.setdefault(key, []).append(parameter)
             for parameters in alike.values():
                 self._move(parameters, group)
 
     def _move(self, parameters: list[nn.Parameter], group: dict) -> None:
-        """Move weights of one shape together: a product of many small matrices is a fast one."""
-        ahead = torch.stack([self._ahead(parameter, group) for parameter in parameters])
-        steps = orthogonalise(ahead.flatten(2))  # (parameters, O, ...) -> (parameters, O, rest)
-        size = 0.2 * math.sqrt(max(steps.shape[1:]))  # of a usual step of AdamW
+        """Move matrices of one shape together: one product of many small ones is faster."""
+        ahead = [self._ahead(parameter, group).flatten(1) for parameter in parameters]
+        many = len(ahead) > 1
+        steps = orthogonalise(torch.stack(ahead)) if many else [orthogonalise(ahead[0])]
+        size = 0.2 * math.sqrt(max(ahead[0].shape))  # of a usual step of AdamW
         for parameter, step in zip(parameters, steps, strict=True):
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
             parameter.add_(step.view(parameter.shape), alpha=-group["lr"] * size)
@@ -123,19 +125,28 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """About U V^T where `matrix` (..., M, N) is U S V^T: all its singular values near 1; bfloat16.
+    """About U V^T where `matrix` (M, N) is U S V^T: all its singular values near 1; bfloat16.
 
     Newton-Schulz iteration: matrix products only. Its coefficients push small values up fast, and
-    leave all of them between about 0.7 and 1.2.
+    leave all of them between about 0.7 and 1.2. A stack (K, M, N) gives each matrix what it would
+    get alone, to the bit.
     """
     tall = matrix.shape[-2] > matrix.shape[-1]
     x = matrix.bfloat16()
     x = x.mT if tall else x  # the products below are of the shorter side
-    x = x / x.flatten(-2).norm(dim=-1).clamp(min=1e-7)[..., None, None]
+    x = x / _length(x).clamp(min=1e-7)
     for _ in range(steps):
         gram = x @ x.mT  # (..., short, short)
         x = 3.4445 * x + (2.0315 * gram @ gram - 4.7750 * gram) @ x
     return x.mT if tall else x
+
+
+def _length(x: Tensor) -> Tensor:
+    """The norm of a matrix, or of each of a stack (K, M, N) as (K, 1, 1)."""
+    if x.ndim == 2:
+        return x.norm()
+    # One by one: together they would be summed in another order.
+    return torch.stack([one.norm() for one in x])[:, None, None]
 
 
 class Together:

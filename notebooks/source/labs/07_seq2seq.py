@@ -719,7 +719,7 @@ report.verdict(
 # ## 7.11 · “A network needs no dictionary: it learns the words by itself”
 #
 # The dialogue recipe gives each English word the mean vector of its likely French ones, as
-# [the lesson](../07_seq2seq.ipynb) counts them; the usual way is a vector by chance. Stored runs of
+# [the lesson](../07_seq2seq.ipynb) counts them; the usual way is a random vector. Stored runs of
 # 320 steps with either, from the same lines and with the same other weights. Where will the
 # difference be larger, in the first eighth or at the end?
 
@@ -727,7 +727,7 @@ report.verdict(
 starts = experiments.stored("7.11").values("BLEU")  # (seeds, points)
 drawn = lines(
     [step * 320 // stored.POINTS for step in range(1, stored.POINTS + 1)],
-    {"": {"from a dictionary": starts["dictionary"], "from vectors by chance": starts["chance"]}},
+    {"": {"from a dictionary": starts["dictionary"], "from random vectors": starts["chance"]}},
     ("steps", "validation BLEU, greedy"),
     caption="Three seeds each, with standard errors, scored on the shorter half of the validation "
     "lines.",
