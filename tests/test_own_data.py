@@ -75,7 +75,7 @@ def test_sizes_are_the_papers():
 
 def test_the_chapters_resnet_is_the_tiny_one():
     recipe = recipes.resnet()
-    assert recipe.config == recipes.resnet(size="tiny").config and recipe.config.steps == 1000
+    assert recipe.config == recipes.resnet(size="tiny").config and recipe.config.steps == 1200
     assert (recipe.batches.batch_size, recipe.config.optimizer) == (128, "muon")
 
 
