@@ -941,7 +941,7 @@ def next_french(sentence):
     return next_words
 
 
-for row in (200, 500, 800):
+for row in () if runtime.is_quick() else (200, 500, 800):  # an untrained one finds no end
     words, score = next(iter(beam(next_french(line_task.test.english[row]), 4).items()))
     theirs = decoding.beam_search(line_model, line_task.test.source[[row]], 4, LONGEST)
     report.equal(f"line {row}: our beam's score and the library's",
