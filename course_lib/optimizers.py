@@ -129,7 +129,7 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
 
     Newton-Schulz iteration: matrix products only. Its coefficients push small values up fast, and
     leave all of them between about 0.7 and 1.2. A stack (K, M, N) gives each matrix what it would
-    get alone, to the bit.
+    get alone, but for rounding.
     """
     tall = matrix.shape[-2] > matrix.shape[-1]
     x = matrix.bfloat16()
