@@ -103,9 +103,9 @@ def keep_memory() -> bool:
     """Let this process keep the memory of freed tensors for the next ones; whether it does.
 
     Linux takes large blocks back as soon as they are free, and clears them page by page when they
-    are asked for again: each training step on a CPU pays for that, with a tenth of its time or more. The
-    most that a process holds at once stays the same, but it is given back at its end only. Systems
-    without glibc have no such limits to move, and nothing is done.
+    are asked for again: a training step on a CPU pays for that with a tenth of its time or more.
+    The most that a process holds at once stays the same, but it is given back at its end only.
+    Systems without glibc have no such limits to move, and nothing is done.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
